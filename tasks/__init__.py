@@ -1,0 +1,1 @@
+"""The stages: one folder each, and the few pieces that they share."""

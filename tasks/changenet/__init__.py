@@ -1,0 +1,1 @@
+"""The native siamese engine: data, model, train, inference, evaluate, export."""

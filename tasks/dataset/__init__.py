@@ -1,0 +1,1 @@
+"""Data sets: ChangeNet CSVs, assembly, leakage, importers, the sample workspace."""

@@ -1,0 +1,1 @@
+"""The DEFT loop: state, hand-offs, choice of the best model."""

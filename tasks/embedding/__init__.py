@@ -1,0 +1,1 @@
+"""Embedding: encoders and image embeddings."""

@@ -1,0 +1,1 @@
+"""Evaluation: the metric contract and FAR at recall."""

@@ -1,0 +1,1 @@
+"""Gap analysis: threshold sweep, weakness ranking, lighting expansion, yes/no answers."""

@@ -1,0 +1,1 @@
+"""Mining: pool preparation, exact neighbours, similarity floor, history ledger."""

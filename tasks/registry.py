@@ -1,0 +1,84 @@
+"""Every action that the native engine answers to, and the console script of each category.
+
+Stages are named by where their code lies and imported only when one of their actions runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.action import Action, console_main, main
+from tasks.errors import UsageError
+
+DATA_SERVICES = "images.tao_toolkit.data_services"
+PYT = "images.tao_toolkit.pyt"
+
+ACTIONS: tuple[Action, ...] = (
+    Action("gap_analysis", "vcn_aoi", "tasks.gap_analysis.action:VCN_AOI", DATA_SERVICES),
+    Action("gap_analysis", "vlm_bcq", "tasks.gap_analysis.action:VLM_BCQ", DATA_SERVICES),
+    Action("embedding", "image_embeddings", "tasks.embedding.action:IMAGE_EMBEDDINGS", DATA_SERVICES),
+    Action("tmm", "nearest_neighbors", "tasks.mining.action:NEAREST_NEIGHBORS", DATA_SERVICES),
+    Action("visual_changenet", "train", "tasks.changenet.action:TRAIN", PYT),
+    Action("visual_changenet", "inference", "tasks.changenet.action:INFERENCE", PYT),
+    Action("visual_changenet", "evaluate", "tasks.changenet.action:EVALUATE", PYT),
+    Action("visual_changenet", "export", "tasks.changenet.action:EXPORT", PYT),
+    Action("routing", "route", "tasks.routing.action:ROUTE"),
+    Action("dataset", "assemble", "tasks.dataset.action:ASSEMBLE"),
+    Action("evaluation", "far_at_recall", "tasks.evaluation.action:FAR_AT_RECALL"),
+)
+
+CATEGORIES = (
+    "gap_analysis",
+    "embedding",
+    "tmm",
+    "visual_changenet",
+    "anomalygen",
+    "routing",
+    "dataset",
+    "evaluation",
+)
+
+
+def actions_of(category: str) -> tuple[Action, ...]:
+    """The actions of a category, which may have none in this version."""
+    return tuple(action for action in ACTIONS if action.category == category)
+
+
+def find_action(category: str, name: str) -> Action:
+    """The action of that name; raises `UsageError` when there is none."""
+    for action in actions_of(category):
+        if action.name == name:
+            return action
+    raise UsageError(f"no action {category} {name}; known: {', '.join(a.title for a in ACTIONS)}")
+
+
+def run_in_process(category: str, argv: Sequence[str]) -> int:
+    """What `<category> <argv>` does, in this process; gives its exit status."""
+    if category not in CATEGORIES:
+        raise UsageError(f"no category {category!r}; known: {', '.join(CATEGORIES)}")
+    return main(actions_of(category), argv)
+
+
+def gap_analysis() -> None:
+    """Console script `gap_analysis`."""
+    console_main(actions_of("gap_analysis"))
+
+
+def embedding() -> None:
+    """Console script `embedding`."""
+    console_main(actions_of("embedding"))
+
+
+def tmm() -> None:
+    """Console script `tmm`."""
+    console_main(actions_of("tmm"))
+
+
+def visual_changenet() -> None:
+    """Console script `visual_changenet`."""
+    console_main(actions_of("visual_changenet"))
+
+
+def anomalygen() -> None:
+    """Console script `anomalygen`."""
+    console_main(actions_of("anomalygen"))

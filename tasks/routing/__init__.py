@@ -1,0 +1,1 @@
+"""Routing: which weak samples go to mining and which to generation."""
