@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from tasks.artifacts import existing_file
 from tasks.errors import InputError, listed
@@ -72,11 +75,59 @@ class Lighting:
         return [root / folder / name for name in self.file_names(object_name)]
 
 
+def lighting_of(train_yaml: Path) -> Lighting:
+    """The lightings that a train YAML names in `dataset.classify.input_map` and `image_ext`.
+
+    `input_map` is a mapping (key order counts, the values are never read) or a list; null or empty
+    means one image per sample without a suffix.
+
+    Raises:
+        InputError: no such file, not YAML, or one of the two keys is absent or malformed (it is named).
+    """
+    text = existing_file(train_yaml, "train YAML").read_text(encoding="utf-8")
+    try:
+        tree = OmegaConf.create(yaml.safe_load(text) or {})
+        section = OmegaConf.select(tree, "dataset.classify")
+        if not isinstance(section, DictConfig):
+            section = DictConfig({})
+        absent = [key for key in ("input_map", "image_ext") if key not in section.keys()]  # noqa: SIM118
+        if absent:
+            raise InputError(
+                f"train YAML {train_yaml} lacks {' and '.join(f'dataset.classify.{key}' for key in absent)}; "
+                "add what is absent (input_map: null for one image per sample)"
+            )
+        lights, image_ext = section["input_map"], section["image_ext"]
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"train YAML {train_yaml} cannot be read: {' '.join(str(error).split())}") from error
+    if lights is not None and not isinstance(lights, DictConfig | ListConfig):
+        raise InputError(
+            f"train YAML {train_yaml}: dataset.classify.input_map must map or list the lightings, "
+            f"or be null; it is {lights!r}"
+        )
+    if not isinstance(image_ext, str) or not image_ext:
+        raise InputError(
+            f"train YAML {train_yaml}: dataset.classify.image_ext must be an extension such as .jpg; "
+            f"it is {image_ext!r}"
+        )
+    return Lighting(tuple(str(light) for light in lights or ()), image_ext)
+
+
 def row_files(table: pd.DataFrame, root: Path, lighting: Lighting, column: str) -> list[list[Path]]:
     """For every row the image files of `input_path` or `golden_path`, one per lighting."""
     return [
         lighting.files(root, folder, name)
         for folder, name in zip(table[column], table["object_name"], strict=True)
+    ]
+
+
+def missing_images(table: pd.DataFrame, root: Path, lighting: Lighting) -> list[str]:
+    """Every image file of the table that does not exist, as `row N: path` (the header is row 1)."""
+    return [
+        f"row {number + 2}: {file}"
+        for column in ("input_path", "golden_path")
+        for number, files in enumerate(row_files(table, root, lighting, column))
+        for file in files
+        if not file.is_file()
     ]
 
 
@@ -86,15 +137,24 @@ def check_images(table: pd.DataFrame, root: Path, lighting: Lighting, what: str)
     Raises:
         InputError: some do not; says how many and names up to 20 with their row (header is row 1).
     """
-    missing = [
-        f"row {number + 2}: {file}"
-        for column in ("input_path", "golden_path")
-        for number, files in enumerate(row_files(table, root, lighting, column))
-        for file in files
-        if not file.is_file()
-    ]
+    missing = missing_images(table, root, lighting)
     if missing:
         raise InputError(
             f"{what}: {len(missing)} images do not exist below {root}: {listed(missing)}; "
             f"check images_dir, input_map and image_ext"
+        )
+
+
+def check_classes(labels: Iterable[str], what: str) -> None:
+    """Check that there are both PASS and defect rows.
+
+    Raises:
+        InputError: a label set with one class; training and the FAR need both.
+    """
+    passes = is_pass(labels)
+    if passes.all() or not passes.any():
+        kind = "PASS" if passes.all() else "defect"
+        raise InputError(
+            f"{what}: label set with one class: all {len(passes)} rows are {kind} rows; "
+            "add rows of the other class (the column label holds PASS or a defect's name)"
         )
