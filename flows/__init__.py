@@ -1,1 +1,9 @@
 """What a person starts: one flow a file."""
+
+FLOWS = {
+    "deft-aoi": "flows.deft_aoi:deft_aoi",
+    "gap-analysis-vcn": "flows.gap_analysis_vcn:gap_analysis_vcn",
+    "gap-analysis-vlm-bcq": "flows.gap_analysis_vlm_bcq:gap_analysis_vlm_bcq",
+    "mine-aoi-images": "flows.mine_aoi_images:mine_aoi_images",
+}
+"""Every flow by its name, with where its code lies."""

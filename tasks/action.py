@@ -10,7 +10,7 @@ import importlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -77,10 +77,16 @@ class Action:
         """`<category> <action>`."""
         return f"{self.category} {self.name}"
 
-    def spec(self, file: Path | None = None, overrides: Sequence[str] = ()) -> Any:
-        """The validated spec of a file and `key=value` words; raises `InputError`, `UsageError`."""
-        tree = merged_spec(self.code.spec, file, overrides, self.code.rebase)
-        return validated(self.code.spec, tree, f"{self.title} spec {file or ''}".strip())
+    def spec(self, given: Path | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> Any:
+        """The validated spec of a file or of values, and `key=value` words.
+
+        Raises:
+            InputError: a key is unknown, unset or out of range; all are named.
+            UsageError: a word is not `key=value`.
+        """
+        tree = merged_spec(self.code.spec, given, overrides, self.code.rebase)
+        origin = f"{self.title} spec {given}" if isinstance(given, Path) else f"{self.title} spec"
+        return validated(self.code.spec, tree, origin)
 
     def digest(self, spec: SpecModel, image_digest: str = "") -> str:
         """The cache key: action, resolved spec, content of all inputs, engine version, image digest."""

@@ -152,13 +152,10 @@ class Artifact(BaseModel):
 
 
 def timestamp_folder(parent: Path, prefix: str = "", form: str = "%Y-%m-%d_%H%M%S") -> Path:
-    """Make `<parent>/<prefix><clock>`; where that exists, `_1`, `_2`, ... is appended."""
+    """The path `<parent>/<prefix><clock>`, not made yet; where that exists, `_1`, `_2`, ... is appended."""
     stem = prefix + datetime.now().strftime(form)
-    for suffix in ["", *(f"_{number}" for number in range(1, 1000))]:
-        folder = parent / f"{stem}{suffix}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
+    names = [stem, *(f"{stem}_{number}" for number in range(1, 1000))]
+    for name in names:
+        if not (parent / name).exists():
+            return parent / name
     raise InputError(f"{parent} holds a thousand folders named {stem}; choose another results folder")

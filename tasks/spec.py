@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -81,11 +81,11 @@ def _default_of(model: type[BaseModel], name: str) -> Any:
 
 def merged_spec(
     model: type[SpecModel],
-    file: Path | None,
+    given: Path | Mapping[str, Any] | None,
     overrides: Sequence[str],
     rebase: Callable[[DictConfig], None] | None = None,
 ) -> DictConfig:
-    """Defaults, then the spec file, then `key=value` words, as an OmegaConf tree with `???` left in.
+    """Defaults, then the spec (file or values), then `key=value` words, as a tree with `???` left in.
 
     `rebase` may change the tree before interpolations (`${a.b}`) are looked at.
 
@@ -93,12 +93,12 @@ def merged_spec(
         UsageError: a word is not `key=value`.
         InputError: the file is missing or is not a YAML mapping.
     """
-    given = [_renamed(model, _from_file(file))] if file else []
-    given.append(_renamed(model, _from_words(overrides)))
+    content = _from_file(given) if isinstance(given, Path) else plain(given or {})
+    layers = [defaults_of(model), _renamed(model, content), _renamed(model, _from_words(overrides))]
     try:
-        tree = OmegaConf.merge(OmegaConf.create(defaults_of(model)), *given)
+        tree = OmegaConf.merge(*map(OmegaConf.create, layers))
     except OmegaConfBaseException as error:
-        raise InputError(f"spec {file or 'overrides'}: {_first_line(error)}") from error
+        raise InputError(f"spec {given}: {_first_line(error)}") from error
     assert isinstance(tree, DictConfig)
     if rebase is not None:
         rebase(tree)
@@ -126,9 +126,12 @@ def validated(model: type[Spec], tree: DictConfig, origin: str) -> Spec:
         raise InputError(f"{origin}: {explained(error)}") from error
 
 
-def load_spec(model: type[Spec], file: Path | None = None, overrides: Sequence[str] = ()) -> Spec:
+def load_spec(
+    model: type[Spec], file: Path | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> Spec:
     """Read, merge and validate a spec in one go; raises as its two parts do."""
-    return validated(model, merged_spec(model, file, overrides), str(file or model.__name__))
+    origin = str(file) if isinstance(file, Path) else model.__name__
+    return validated(model, merged_spec(model, file, overrides), origin)
 
 
 def explained(error: ValidationError) -> str:
@@ -156,6 +159,15 @@ def _from_file(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"spec file {file} must hold keys and values, found a {type(content).__name__}")
     return content
+
+
+def plain(value: Any) -> Any:
+    """Mappings, sequences and paths as the dicts, lists and text that YAML and JSON know."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _from_words(words: Sequence[str]) -> dict[str, Any]:

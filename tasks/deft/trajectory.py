@@ -1,0 +1,41 @@
+"""How a loop went, in lines for a person: the status after a step, the table at the end."""
+
+from __future__ import annotations
+
+from tasks.deft.state import DeftState
+from tasks.evaluation.contract import MetricContract, MetricResult
+
+
+def status_line(state: DeftState) -> str:
+    """One line after a commit: where the loop stands, what the step gave, and what comes next."""
+    event = state.events[-1]
+    upcoming = state.next_step()
+    parts = [event.summary, f"{event.duration_sec} s"]
+    if event.stage == "evaluate":
+        parts.insert(1, f"target {state.kpi_target}")
+    parts.append(f"next: {upcoming.stage if upcoming else 'nothing'}")
+    where = event.iter if event.iter == "baseline" else f"iter {event.iter[4:]}/{state.max_iterations}"
+    return f"[{where} · {event.stage}] " + " · ".join(parts)
+
+
+def trajectory_table(state: DeftState, contract: MetricContract) -> str:
+    """Phase, training rows, metric, FAR at 99.5 % recall, AUC and threshold, one line a phase."""
+    header = ("phase", "train rows", contract.display_name, "FAR @ 99.5 % recall", "AUC", "threshold", "met")
+    rows = [header]
+    for label, phase in state.measured().items():
+        result = MetricResult.model_validate(phase.metric_result)
+        extra = result.diagnostics
+        rows.append(
+            (
+                label,
+                str(phase.training_rows),
+                f"{result.value:.2f} {result.unit}",
+                f"{extra['far_pct_at_recall_99_5']:.2f} %",
+                f"{extra['auc']:.4f}",
+                f"{phase.threshold:.4g}",
+                "yes" if phase.passed else "no",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

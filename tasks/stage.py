@@ -1,0 +1,161 @@
+"""A stage: one action, run as a Prefect task and cached by content.
+
+The only module below `flows/` that knows Prefect. Tasks exchange file references with hashes, never
+tables; a cached stage whose files are gone or changed is computed again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.logging.handlers import APILogHandler
+from prefect.runtime import flow_run
+from pydantic import BaseModel
+
+from blocks.runtime import ActionRequest, InlineRuntime, Runtime
+from tasks.artifacts import Artifact, write_yaml
+from tasks.errors import EXIT_STATUS_OF, InputError, StageFailed
+from tasks.registry import find_action
+from tasks.spec import plain
+
+logger = logging.getLogger("deft")
+
+
+class StageResult(BaseModel):
+    """What a stage left: its folder, its files with their hashes, and where they were computed."""
+
+    stage: str
+    digest: str
+    folder: Path
+    artifacts: dict[str, Artifact]
+    seconds: float
+    computed_by: str
+    cached: bool = False
+
+    def path(self, name: str) -> Path:
+        """The file of that name; raises `StageFailed` when the stage left none."""
+        if name not in self.artifacts:
+            raise StageFailed(f"{self.stage} left no {name}; it left {', '.join(sorted(self.artifacts))}")
+        return self.artifacts[name].path
+
+    def intact(self) -> bool:
+        """Whether every file is still what it was."""
+        return all(artifact.intact() for artifact in self.artifacts.values())
+
+    def placed_in(self, folder: Path) -> StageResult:
+        """The same files in `folder`, copied there unless they are there already."""
+        if folder == self.folder:
+            return self
+        copied = {
+            name: artifact.copied_to(folder / artifact.path.relative_to(self.folder))
+            for name, artifact in self.artifacts.items()
+        }
+        return self.model_copy(update={"folder": folder, "artifacts": copied})
+
+
+def load_runtime(name: str) -> Runtime:
+    """The runtime block of that name, written `type/name`; `inline` needs no block.
+
+    Raises:
+        InputError: there is no such block.
+    """
+    if name == "inline":
+        return InlineRuntime()
+    try:
+        block = Runtime.load(name)
+    except ValueError as error:
+        raise InputError(
+            f"runtime {name!r}: {error}; use inline, or the type/name of a saved block"
+        ) from error
+    assert isinstance(block, Runtime)
+    return block
+
+
+def run_stage(
+    category: str,
+    name: str,
+    values: Mapping[str, Any],
+    runtime: Runtime,
+    *,
+    label: str | None = None,
+    refresh: bool = False,
+) -> StageResult:
+    """Run an action with these spec values, or give what an equal earlier run left.
+
+    Args:
+        category: for instance `gap_analysis`.
+        name: for instance `vcn_aoi`.
+        values: keys of the action's spec; keys that are absent take the schema's defaults.
+        runtime: where to run it.
+        label: what its spec and log file are called where one folder holds several stages of one action.
+        refresh: compute even when an equal run is cached.
+
+    Raises:
+        DeftError: of the class that the action's exit status stands for, with its error line.
+    """
+    action = find_action(category, name)
+    spec = action.spec(values)
+    digest = action.digest(spec, runtime.image_digest(action.image))
+    folder = action.code.folder(spec)
+    run = _run_action.with_options(name=action.title, task_run_name=action.title, refresh_cache=refresh)
+    state = run(digest, category, name, dict(values), label or name, runtime, return_state=True)
+    result: StageResult = state.result()
+    if state.name != "Cached":
+        return result
+    if not result.intact():
+        logger.warning("%s: a cached file is missing or altered; computing again", action.title)
+        return run_stage(category, name, values, runtime, label=label, refresh=True)
+    logger.info("%s: unchanged inputs, taken from cache (%s)", action.title, digest[:12])
+    return result.placed_in(folder).model_copy(update={"cached": True})
+
+
+def _key(_: object, parameters: dict[str, Any]) -> str:
+    return f"{parameters['category']}-{parameters['name']}-{parameters['digest']}"
+
+
+@task(cache_key_fn=_key, persist_result=True, result_serializer="json")
+def _run_action(
+    digest: str, category: str, name: str, values: dict[str, Any], label: str, runtime: Runtime
+) -> StageResult:
+    """Write the spec into the stage's folder, run the action, and hash what it left."""
+    action = find_action(category, name)
+    spec = action.spec(values)
+    folder = action.code.folder(spec)
+    spec_file = write_yaml(folder / f"{label}_spec.yaml", plain(values))
+    outcome = runtime.run(
+        ActionRequest(
+            category=category,
+            argv=[name, "-e", str(spec_file)],
+            image=action.image,
+            log_file=folder / f"{label}.log",
+        )
+    )
+    if outcome.exit_status:
+        failure = EXIT_STATUS_OF.get(outcome.exit_status, StageFailed)
+        raise failure(outcome.error or f"{action.title} ended with exit status {outcome.exit_status}")
+    return StageResult(
+        stage=action.title,
+        digest=digest,
+        folder=folder,
+        artifacts={key: Artifact.of(path) for key, path in action.outputs(spec).items()},
+        seconds=outcome.seconds,
+        computed_by=str(flow_run.get_name() or "outside a flow"),
+    )
+
+
+class _RunLog(APILogHandler):
+    """Sends what the stages say to the log of the Prefect run that they belong to."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if FlowRunContext.get() or TaskRunContext.get():
+            super().emit(record)
+
+
+if not any(isinstance(handler, _RunLog) for handler in logger.handlers):
+    logger.addHandler(_RunLog(logging.INFO))
+    logger.setLevel(logging.INFO)

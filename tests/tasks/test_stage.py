@@ -1,0 +1,115 @@
+import json
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter
+from prefect.logging.handlers import APILogHandler
+
+from blocks.runtime import ActionOutcome, InlineRuntime
+from tasks.errors import InputError, StageFailed
+from tasks.stage import load_runtime, run_stage
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+ITEMS = [
+    {"video_id": "/a.mp4", "response": "yes", "gt": "no"},
+    {"video_id": "/b.mp4", "response": "no", "gt": "no"},
+]
+
+
+@flow
+def analyse(predictions, results_dir, runtime=None):
+    values = {"predictions_json": predictions, "results_dir": results_dir}
+    return run_stage("gap_analysis", "vlm_bcq", values, runtime or InlineRuntime())
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    # The test's own path in the content keeps it apart from every other test's cache records.
+    file = tmp_path / "predictions.json"
+    file.write_text(json.dumps([*ITEMS, {"video_id": str(tmp_path), "response": "no", "gt": "no"}]))
+    return file
+
+
+def test_second_run_with_equal_inputs_computes_nothing(tmp_path, predictions):
+    first = analyse(predictions, tmp_path / "out")
+    log = tmp_path / "out" / "vlm_bcq.log"
+    log.unlink()
+    second = analyse(predictions, tmp_path / "out")
+    assert not first.cached
+    assert second.cached
+    assert second.artifacts == first.artifacts
+    assert not log.exists()
+
+
+def test_equal_content_at_another_place_is_taken_from_the_cache_into_the_new_folder(tmp_path, predictions):
+    first = analyse(predictions, tmp_path / "out")
+    moved = predictions.rename(tmp_path / "renamed.json")
+    second = analyse(moved, tmp_path / "other")
+    assert second.cached
+    assert second.path("kpi_gaps.jsonl") == tmp_path / "other" / "kpi_gaps.jsonl"
+    assert second.path("kpi_gaps.jsonl").read_bytes() == first.path("kpi_gaps.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_text("x")])
+def test_deleted_or_altered_artifact_is_computed_again(tmp_path, predictions, damage):
+    first = analyse(predictions, tmp_path / "out")
+    damage(first.path("kpi_gaps.jsonl"))
+    second = analyse(predictions, tmp_path / "out")
+    assert not second.cached
+    assert second.artifacts == first.artifacts
+    assert second.intact()
+    assert analyse(predictions, tmp_path / "out").cached
+
+
+def test_changed_content_is_computed(tmp_path, predictions):
+    analyse(predictions, tmp_path / "out")
+    predictions.write_text(json.dumps([{"video_id": str(tmp_path), "response": "no", "gt": "yes"}]))
+    assert not analyse(predictions, tmp_path / "out").cached
+
+
+def test_spec_and_log_stand_in_the_folder(tmp_path, predictions):
+    analyse(predictions, tmp_path / "out")
+    assert str(predictions) in (tmp_path / "out" / "vlm_bcq_spec.yaml").read_text()
+    assert "Execution status: PASS" in (tmp_path / "out" / "vlm_bcq.log").read_text()
+
+
+def test_failed_action_raises_its_own_line(tmp_path, predictions):
+    predictions.write_text("{}")
+    with pytest.raises(StageFailed, match="array"):
+        analyse(predictions, tmp_path / "out")
+
+
+def test_spec_error_is_raised_before_anything_is_written(tmp_path, predictions):
+    @flow
+    def wrong():
+        run_stage("gap_analysis", "vlm_bcq", {"predictions": predictions}, InlineRuntime())
+
+    with pytest.raises(InputError, match="unknown key predictions|predictions_json"):
+        wrong()
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.json"]
+
+
+def test_action_that_leaves_nothing_is_a_failure(tmp_path, predictions):
+    class Idle(InlineRuntime):
+        _block_type_slug = "idle-runtime"
+
+        def run(self, request):
+            return ActionOutcome(exit_status=0, error="", seconds=0)
+
+    with pytest.raises(StageFailed, match=r"left no .*bcq_summary\.json"):
+        analyse(predictions, tmp_path / "out", Idle())
+
+
+def test_messages_of_an_action_reach_the_log_of_the_run(tmp_path, predictions):
+    state = analyse(predictions, tmp_path / "out", return_state=True)
+    APILogHandler().flush()
+    with get_client(sync_client=True) as client:
+        logs = client.read_logs(LogFilter(flow_run_id={"any_": [state.state_details.flow_run_id]}))
+    assert "Execution status: PASS" in [log.message for log in logs]
+
+
+def test_unknown_runtime_says_what_to_give():
+    with pytest.raises(InputError, match="use inline"):
+        load_runtime("inline-runtime/absent")
