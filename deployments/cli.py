@@ -37,13 +37,7 @@ PREFECT_DEFAULTS = {
 
 def main() -> None:
     """Entry point of `deft`: exit status 0 done, 1 error, 2 usage, 3 target unreachable, 130 interrupted."""
-    for name, value in PREFECT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("deft")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
+    prepare_terminal()
     try:
         app()
     except DeftError as error:
@@ -52,6 +46,23 @@ def main() -> None:
     except KeyboardInterrupt:
         print("ERROR: interrupted; the same command goes on where it stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def prepare_terminal() -> None:
+    """Show the progress of flows as plain lines on standard output; call it before Prefect is imported.
+
+    What an action says in detail stands in the log file of its folder; here only its warnings and epochs.
+    """
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    handler.addFilter(
+        lambda record: record.name in ("deft.flow", "deft.progress") or record.levelno == logging.WARNING
+    )
+    logger = logging.getLogger("deft")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
 
 
 class FlowCommands(TyperGroup):
@@ -124,6 +135,8 @@ def action(
 
     if not context.args:
         raise UsageError(f"no category given; choose one of: {', '.join(CATEGORIES)}")
+    for handler in logging.getLogger("deft").handlers:
+        handler.filters.clear()
     raise SystemExit(run_in_process(context.args[0], context.args[1:]))
 
 

@@ -17,7 +17,7 @@ from tasks.deft.trajectory import status_line, trajectory_table
 from tasks.errors import DeftError
 from tasks.stage import load_runtime
 
-logger = logging.getLogger("deft")
+logger = logging.getLogger("deft.flow")
 
 
 @flow(name="deft-aoi")

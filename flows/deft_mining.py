@@ -5,26 +5,27 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from blocks.runtime import Runtime
-from tasks.artifacts import timestamp_folder
+from tasks.artifacts import timestamp_folder, write_parquet
 from tasks.dataset.leakage import ImageSet, check_disjoint
 from tasks.dataset.table import read_table
 from tasks.deft.run import Run, previous_label
 from tasks.deft.state import Step
 from tasks.errors import DeftError
 from tasks.mining.control import draw_control
-from tasks.mining.floor import apply_floor
-from tasks.mining.ledger import mined_so_far, select_new
+from tasks.mining.floor import FloorSummary, apply_floor
+from tasks.mining.ledger import mined_before, select_new
 from tasks.mining.pool import resolve_pool
 from tasks.mining.precheck import precheck, yield_warning
 from tasks.mining.rows import write_mined_rows
 from tasks.mining.targets import write_targets
 from tasks.mining.task import EncoderChoice, Search, find_neighbours
 
-logger = logging.getLogger("deft")
+logger = logging.getLogger("deft.flow")
 
 
 class Mined(BaseModel):
@@ -67,13 +68,14 @@ def mine_new_rows(run: Run, step: Step, runtime: Runtime) -> Mined:
         ),
         output="mined_raw.parquet",
         runtime=runtime,
+        exclude=_used_before(run, step, folder),
     )
     floor = settings.min_similarity if settings.knn_metric == "cosine" else None
     kept = apply_floor(found.mined, found.source_embeddings, found.target_embeddings, filtered, floor)
     selection = select_new(
         _history(run),
         step.iteration,
-        _control(run, step, kept.candidates, pool) if settings.selection == "random" else kept.candidates,
+        _control(run, step, kept, pool) if settings.selection == "random" else kept.candidates,
         filtered / "mined.parquet",
         filtered / "mining_history_summary.json",
         settings.topn,
@@ -126,14 +128,17 @@ def _encoder(run: Run) -> EncoderChoice:
     )
 
 
-def _control(run: Run, step: Step, candidates: Path, pool: Path) -> Path:
+def _used_before(run: Run, step: Step, folder: Path) -> Path:
+    """The images of earlier iterations, left out of the search so that every neighbour found is new."""
+    paths = pa.array(mined_before(_history(run), step.iteration), pa.string())
+    return write_parquet(folder / "used_before.parquet", pa.table({"filepath": paths}))
+
+
+def _control(run: Run, step: Step, kept: FloorSummary, pool: Path) -> Path:
     """As many pool images as mining would have given, drawn at random; drawn once an iteration."""
-    control = candidates.with_name("control.parquet")
+    control = kept.candidates.with_name("control.parquet")
     if not control.is_file():
-        had = mined_so_far(_history(run))
-        found = pq.read_table(candidates, columns=["filepath"])["filepath"].to_pylist()
-        new = len(set(found) - had)
-        count = min(new, run.settings.max_new_rows or new)
+        count = min(kept.kept_count, run.settings.max_new_rows or kept.kept_count)
         draw_control(pool, count, run.settings.seed + step.iteration, _history(run), control)
     return control
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks.dataset.sample import write_sample_workspace
 from tasks.deft.state import DeftState
 
-logger = logging.getLogger("deft")
+logger = logging.getLogger("deft.flow")
 
 
 def run_demo(folder: Path, seed: int) -> int:

@@ -1,5 +1,6 @@
 """Gap analysis of a siamese classifier: the threshold that misses nothing, and the weakest samples."""
 
+import logging
 from pathlib import Path
 
 from prefect import flow
@@ -7,6 +8,8 @@ from prefect import flow
 from tasks.artifacts import timestamp_folder
 from tasks.gap_analysis.task import VcnGaps, analyse_vcn_gaps
 from tasks.stage import load_runtime
+
+logger = logging.getLogger("deft.flow")
 
 
 @flow(name="gap-analysis-vcn")
@@ -33,7 +36,7 @@ def gap_analysis_vcn(
         runtime: where actions run: inline, or the type/name of a saved runtime block.
     """
     folder = results_dir or timestamp_folder(inference_results_dir.absolute().parent / "rca_results")
-    return analyse_vcn_gaps(
+    gaps = analyse_vcn_gaps(
         inference_results_dir=inference_results_dir,
         train_config=train_config,
         kpi_media_path=kpi_media_path,
@@ -43,3 +46,10 @@ def gap_analysis_vcn(
         threshold=threshold,
         runtime=load_runtime(runtime),
     )
+    logger.info(
+        "threshold %.6g; weakest defects: %s; %s",
+        gaps.threshold,
+        ", ".join(gaps.target_defects) or "none",
+        gaps.stage.folder,
+    )
+    return gaps

@@ -1,11 +1,14 @@
 """Gap analysis of a vision-language model's yes/no answers."""
 
+import logging
 from pathlib import Path
 
 from prefect import flow
 
-from tasks.artifacts import timestamp_folder
+from tasks.artifacts import read_json, timestamp_folder
 from tasks.stage import StageResult, load_runtime, run_stage
+
+logger = logging.getLogger("deft.flow")
 
 
 @flow(name="gap-analysis-vlm-bcq")
@@ -26,7 +29,7 @@ def gap_analysis_vlm_bcq(
         runtime: where actions run: inline, or the type/name of a saved runtime block.
     """
     folder = results_dir or timestamp_folder(predictions_json.absolute().parent / "bcq_results")
-    return run_stage(
+    stage = run_stage(
         "gap_analysis",
         "vlm_bcq",
         {
@@ -37,3 +40,14 @@ def gap_analysis_vlm_bcq(
         },
         load_runtime(runtime),
     )
+    facts = read_json(stage.path("bcq_summary.json"))
+    logger.info(
+        "%d of %d answers evaluated: %d false yes, %d false no, %d skipped; %s",
+        facts["n_evaluated"],
+        facts["n_items"],
+        facts["n_fp"],
+        facts["n_fn"],
+        facts["n_skipped"],
+        stage.folder,
+    )
+    return stage

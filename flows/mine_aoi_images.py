@@ -1,8 +1,10 @@
 """Mining: the pool images that look most like a model's weak samples."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pyarrow.parquet as pq
 from prefect import flow
 from pydantic import Field
 
@@ -11,6 +13,8 @@ from tasks.errors import InputError
 from tasks.mining.pool import convert_pool
 from tasks.mining.task import EncoderChoice, Neighbours, Search, find_neighbours
 from tasks.stage import load_runtime
+
+logger = logging.getLogger("deft.flow")
 
 
 @flow(name="mine-aoi-images")
@@ -48,7 +52,7 @@ def mine_aoi_images(
         raise InputError("encoder ChangeNet needs encoder_path (a checkpoint) and encoder_config (its spec)")
     folder = results_dir or timestamp_folder(target_parquet.absolute().parent / "mining_results")
     prepared = convert_pool(pool.absolute(), folder.absolute() / "pool.parquet", on_bad_image)
-    return find_neighbours(
+    found = find_neighbours(
         target_parquet,
         prepared.parquet,
         EncoderChoice(
@@ -62,3 +66,6 @@ def mine_aoi_images(
         output="mined.parquet",
         runtime=load_runtime(runtime),
     )
+    count = pq.read_metadata(found.mined).num_rows
+    logger.info("%d of %d pool images mined; %s", count, prepared.rows, found.mined)
+    return found

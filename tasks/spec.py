@@ -204,9 +204,10 @@ def _content(spec: BaseModel, name: str) -> Any:
         return content_of(value)
     if value is None or not roles:
         return json.loads(json.dumps(value, default=str))
+    path = Path(value)
     if roles == [WRITES]:
-        return value.name if value.suffix else None
-    return sha256_of(value) if value.is_file() else str(value)
+        return path.name if path.suffix else None
+    return sha256_of(path) if path.is_file() else str(value)
 
 
 def digest(content: Any) -> str:

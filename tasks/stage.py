@@ -23,7 +23,7 @@ from tasks.errors import EXIT_STATUS_OF, InputError, StageFailed
 from tasks.registry import find_action
 from tasks.spec import plain
 
-logger = logging.getLogger("deft")
+logger = logging.getLogger("deft.flow")
 
 
 class StageResult(BaseModel):
@@ -156,6 +156,11 @@ class _RunLog(APILogHandler):
             super().emit(record)
 
 
-if not any(isinstance(handler, _RunLog) for handler in logger.handlers):
-    logger.addHandler(_RunLog(logging.INFO))
-    logger.setLevel(logging.INFO)
+def _send_messages_to_the_run() -> None:
+    everything = logging.getLogger("deft")
+    if not any(isinstance(handler, _RunLog) for handler in everything.handlers):
+        everything.addHandler(_RunLog(logging.INFO))
+        everything.setLevel(logging.INFO)
+
+
+_send_messages_to_the_run()

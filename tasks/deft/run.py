@@ -18,7 +18,7 @@ from tasks.deft.state import BASELINE, STATE_FILE, DeftState, Phase, create_stat
 from tasks.errors import DeftError
 from tasks.evaluation.contract import MetricContract, MetricResult
 
-logger = logging.getLogger("deft")
+logger = logging.getLogger("deft.flow")
 
 
 class LoopSettings(BaseModel):

@@ -56,7 +56,7 @@ def test_flow_runs_from_the_command_line(server, predictions, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "kpi_gaps.jsonl").is_file()
-    assert "| FP         | 1     |" in done.stdout
+    assert "2 of 2 answers evaluated: 1 false yes, 0 false no" in done.stdout
 
 
 def test_failed_flow_is_one_line_and_no_traceback(server, tmp_path):

@@ -1,0 +1,55 @@
+"""`status.json`: one JSON object a line, appended while an action runs (spec changenet 5.3)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+STATUS_FILE = "status.json"
+
+
+class Status:
+    """Appends lines to the status file of a results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / STATUS_FILE
+
+    def write(
+        self,
+        message: str,
+        status: str = "RUNNING",
+        kpi: Mapping[str, float] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Append a line; metrics that are not finite become null."""
+        now = datetime.now()
+        line: dict[str, Any] = {
+            "date": f"{now.month}/{now.day}/{now.year}",
+            "time": f"{now.hour}:{now.minute}:{now.second}",
+            "status": status,
+            "verbosity": "ERROR" if status == "FAILURE" else "INFO",
+            "message": message,
+            **facts,
+        }
+        if kpi is not None:
+            line["kpi"] = {name: value if math.isfinite(value) else None for name, value in kpi.items()}
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
+@contextmanager
+def reported(folder: Path, action: str) -> Iterator[Status]:
+    """Say that the action starts and, whatever stops it, that it failed and why."""
+    status = Status(folder)
+    status.write(f"Starting Visual ChangeNet {action}.", "STARTED")
+    try:
+        yield status
+    except BaseException as error:
+        status.write(f"{type(error).__name__}: {error}", "FAILURE")
+        raise
