@@ -108,7 +108,7 @@ def run_stage(
     if state.name != "Cached":
         return result
     if not result.intact():
-        logger.warning("%s: a cached file is missing or altered; computing again", action.title)
+        logger.info("%s: a cached file is gone or altered, computing again", action.title)
         return run_stage(category, name, values, runtime, label=label, refresh=True)
     logger.info("%s: unchanged inputs, taken from cache (%s)", action.title, digest[:12])
     return result.placed_in(folder).model_copy(update={"cached": True})

@@ -28,8 +28,8 @@ def baseline_spec(
     image_size: int = 64,
     num_epochs: int = 10,
     batch_size: int = 32,
-    lr: float = 1e-3,
-    fpratio_sampling: float = 0.25,
+    lr: float = 2e-3,
+    fpratio_sampling: float = 1.0,
 ) -> dict[str, Any]:
     """A ChangeNet spec for the native engine on small crops; no lights means images without suffix.
 
@@ -52,7 +52,7 @@ def baseline_spec(
             "validation_interval": 1,
             "checkpoint_interval": num_epochs,
             "checkpointer": {"enable_topk": True, "monitor": "val_loss", "mode": "min"},
-            "classify": {"loss": "ce", "cls_weight": [1.0, 10.0]},
+            "classify": {"loss": "ce", "cls_weight": [1.0, 1.0]},
             "optim": {"optim": "adamw", "lr": lr, "policy": "linear", "weight_decay": 0.01},
             "seed": 1234,
         },

@@ -1,5 +1,4 @@
 import json
-import os
 
 import pytest
 from hypothesis import given
@@ -29,7 +28,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     with pytest.raises(RuntimeError):
         write_atomically(file, fail)
     assert file.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_json_has_no_number_that_is_not_finite(tmp_path):
@@ -45,7 +44,7 @@ def test_json_keeps_every_finite_float(tmp_path_factory, value):
 
 def test_json_error_names_the_place(tmp_path):
     file = write_text(tmp_path / "a.json", "{")
-    with pytest.raises(InputError, match="not valid JSON.*line 1"):
+    with pytest.raises(InputError, match=r"not valid JSON.*line 1"):
         read_json(file)
 
 
@@ -73,7 +72,7 @@ def test_copied_artifact_keeps_a_relative_link(tmp_path):
     link = tmp_path / "latest.pth"
     link.symlink_to("model_epoch_000.pth")
     copy = Artifact.of(link).copied_to(tmp_path / "other" / "latest.pth")
-    assert os.readlink(copy.path) == "model_epoch_000.pth"
+    assert str(copy.path.readlink()) == "model_epoch_000.pth"
 
 
 def test_digest_of_many_files_depends_on_content_and_order(tmp_path):
