@@ -14,7 +14,9 @@ from tasks.spec import explained
 
 logger = logging.getLogger("deft")
 
-DECIDING = ("model", "model_path", "weights_sha256", "revision", "model_config_sha256", "with_golden", "dim")
+DECIDING = ("model", "weights_sha256", "revision", "model_config_sha256", "with_golden", "dim")
+"""What makes two encoders the same. Not the path: the same weights copied elsewhere are one encoder, and
+cached embeddings of an earlier run name the path that the checkpoint had there."""
 
 
 def _now() -> str:
@@ -85,8 +87,8 @@ def encoder_match(source: Path, target: Path) -> str:
     ]
     if differences:
         raise InputError(
-            f"{source} and {target} come from different encoders ({'; '.join(differences)}); "
-            "embed both with one spec"
+            f"{source} and {target} come from different encoders ({left.model_path} / {right.model_path}: "
+            f"{'; '.join(differences)}); embed both with one spec"
         )
     if left.batch_size != right.batch_size:
         logger.warning(

@@ -30,7 +30,6 @@ def test_one_encoder_matches_and_another_is_refused_by_name(tmp_path: Path):
     assert encoder_match(source, written(tmp_path / "target.parquet", rows=9, input_sha256="j")) == "yes"
     for change in (
         {"model": "CLIP"},
-        {"model_path": "c/d"},
         {"weights_sha256": "v"},
         {"revision": "r"},
         {"dim": 512},
@@ -39,6 +38,11 @@ def test_one_encoder_matches_and_another_is_refused_by_name(tmp_path: Path):
         other = written(tmp_path / "other.parquet", **change)
         with pytest.raises(InputError, match=next(iter(change))):
             encoder_match(source, other)
+
+
+def test_the_same_weights_at_another_path_are_one_encoder(tmp_path: Path):
+    source = written(tmp_path / "source.parquet")
+    assert encoder_match(source, written(tmp_path / "target.parquet", model_path="c/d")) == "yes"
 
 
 def test_another_batch_size_is_only_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):

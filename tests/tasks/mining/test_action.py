@@ -119,13 +119,13 @@ def test_an_empty_result_keeps_the_column_type(pool: Path, weak: Path):
 
 def test_sidecars_of_two_encoders_are_refused_before_anything_is_written(pool: Path, weak: Path):
     values = {"spec_sha256": "s", "revision": None, "model_config_path": None, "batch_size": 1}
-    common = {**values, "model": "SigLIP", "weights_sha256": "w", "dim": 2, "rows": 1, "input_sha256": "i"}
-    Sidecar(model_path="one", **common).write(pool)
-    Sidecar(model_path="two", **common).write(weak)
-    with pytest.raises(InputError, match=r"model_path one / two"):
+    common = {**values, "model": "SigLIP", "dim": 2, "rows": 1, "input_sha256": "i"}
+    Sidecar(model_path="one", weights_sha256="v", **common).write(pool)
+    Sidecar(model_path="two", weights_sha256="w", **common).write(weak)
+    with pytest.raises(InputError, match=r"one / two: weights_sha256 v / w"):
         mine(pool, weak)
     assert not (pool.parent / "results").exists()
-    Sidecar(model_path="one", **common).write(weak)
+    Sidecar(model_path="one", weights_sha256="v", **common).write(weak)
     assert facts(mine(pool, weak))["encoder_match"] == "yes"
 
 
