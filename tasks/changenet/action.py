@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tasks.action import ActionCode
 from tasks.artifacts import sha256_of, write_csv, write_json, write_yaml
-from tasks.changenet import backbone, training
+from tasks.changenet import backbone
 from tasks.changenet.checkpoint import LATEST, CheckpointFolder, network_of, read_checkpoint
 from tasks.changenet.device import computing
 from tasks.changenet.export import check_export, onnx_file, write_onnx
@@ -21,7 +21,9 @@ from tasks.changenet.network import scores_of
 from tasks.changenet.pairs import PairImages, Pairs, image_files, read_pairs
 from tasks.changenet.scoring import outputs_of
 from tasks.changenet.spec import ActionName, ChangeNetSpec, rebase
+from tasks.changenet.start import checked_pairs, prepare_folder, started
 from tasks.changenet.status import STATUS_FILE, reported
+from tasks.changenet.training import Training
 from tasks.errors import StageFailed, listed
 from tasks.spec import content_of, digest
 
@@ -42,9 +44,9 @@ def train(spec: ChangeNetSpec) -> None:
     """
     with reported(spec.results_dir, "train") as status, computing(spec) as device:
         _tell_ignored(spec)
-        rows = training.checked_pairs(spec)
-        run = training.Training(spec, training.started(spec), rows, device, status)
-        training.prepare_folder(spec, CheckpointFolder(spec.results_dir, spec.train.checkpointer))
+        rows = checked_pairs(spec)
+        run = Training(spec, started(spec), rows, device, status)
+        prepare_folder(spec, CheckpointFolder(spec.results_dir, spec.train.checkpointer))
         write_yaml(spec.results_dir / EXPERIMENT, spec.to_dict())
         run.run()
         status.write("Train finished successfully.")

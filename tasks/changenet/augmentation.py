@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
-from tasks.changenet.spec import Augmentation
+from tasks.changenet.data_spec import Augmentation
 
 NUMBERS = 14
 """How many random numbers the changes of one pair take."""

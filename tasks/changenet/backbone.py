@@ -50,7 +50,7 @@ def _vit(model_type: str, width: int, layers: int, heads: int, patch: int = 16) 
 
 BUILT_IN: dict[str, dict[str, Any]] = {
     "resnet_micro": _resnet([16, 24, 32, 48], [1, 1, 1, 1], stem=16),
-    "resnet_small": _resnet([32, 48, 96, 144], [2, 2, 2, 1], stem=32),
+    "resnet_small": _resnet([32, 64, 96, 160], [2, 2, 2, 1], stem=32),
     "resnet18": _resnet([64, 128, 256, 512], [2, 2, 2, 2]),
     "resnet34": _resnet([64, 128, 256, 512], [3, 4, 6, 3]),
     "resnet50": _resnet([256, 512, 1024, 2048], [3, 4, 6, 3], "bottleneck"),

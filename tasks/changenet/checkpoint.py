@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,9 +70,10 @@ def read_checkpoint(path: Path | None, spec: ChangeNetSpec, key: str) -> dict[st
     """
     if path is None:
         raise InputError(f"{key} is not set; give a checkpoint such as {LATEST}")
+    existing_file(path, key)
     try:
-        content = torch.load(existing_file(path, key), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # on a damaged file the unpickler fails in any way
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{key} {path} is not a checkpoint of plain tensors: {reason}") from error
     if not isinstance(content, dict) or content.get("engine") != ENGINE:

@@ -17,6 +17,8 @@ logger = logging.getLogger("deft")
 
 INPUTS = ("input_1", "input_2")
 OUTPUT = "output"
+LEAST_OPSET = 18
+"""The exporter writes no older operator set, whatever `export.opset_version` says."""
 ONNX_FILE = "changenet_classify.onnx"
 
 
@@ -50,17 +52,19 @@ def write_onnx(network: ChangeNet, spec: ChangeNetSpec) -> Path:
     height, width = spec.data.shape
     rows = 2 if spec.export.batch_size < 1 else spec.export.batch_size
     example = (torch.zeros(rows, 3, height, width), torch.zeros(rows, 3, height, width))
-    batch = torch.export.Dim("batch") if spec.export.batch_size < 1 else None
-    # The exporter speaks through the root logger and warnings about its own inner workings.
+    batch = {0: torch.export.Dim("batch")} if spec.export.batch_size < 1 else None
+    opset = max(spec.export.opset_version, LEAST_OPSET)
+    # The exporter warns of packages that it could do without.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network.cpu().eval(), example, input_names=list(INPUTS), output_names=[OUTPUT],
-            opset_version=spec.export.opset_version, verbose=False,
-            dynamic_shapes=({0: batch}, {0: batch}) if batch is not None else None,
+            opset_version=opset, verbose=False, dynamic_shapes=(batch, batch) if batch else None,
         )  # fmt: skip
     assert program is not None
     content = program.model_proto.SerializeToString()
     path = write_atomically(onnx_file(spec), lambda stream: stream.write(content))
-    logger.info("%s: inputs %s [%s, 3, %d, %d]", path, ", ".join(INPUTS), batch or rows, height, width)
+    shape = f"{'batch' if batch else rows} x 3 x {height} x {width}"
+    logger.info("%s: inputs %s of %s, opset %d", path, " and ".join(INPUTS), shape, opset)
     return path

@@ -35,8 +35,8 @@ class ChangeNet(nn.Module):
     def levels(self, test: Tensor, golden: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The four feature maps of the test images and those of the goldens."""
         levels = self.backbone(torch.cat([test, golden]))
-        halves = [level.chunk(2) for level in levels]
-        return [half[0] for half in halves], [half[1] for half in halves]
+        count = test.shape[0]
+        return [level[:count] for level in levels], [level[count:] for level in levels]
 
 
 class LearnableBranch(nn.Module):

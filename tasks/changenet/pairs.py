@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tasks.changenet.spec import ChangeNetSpec, Data, DataSet
+from tasks.changenet.data_spec import Data, DataSet
+from tasks.changenet.spec import ChangeNetSpec
 from tasks.dataset.table import PASS, check_images, is_pass, read_table, row_files
 from tasks.embedding.images import decoded
 from tasks.errors import InputError, listed
+
+logger = logging.getLogger("deft")
+
+CACHE_SHARE = 0.3
+"""How much of the machine's memory the cache of one data set may take."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,10 @@ class PairImages:
         )
         self._size = (data.image_width, data.image_height)
         self._resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
-        self._cache = load_images(files, self._size, self._resample) if cache else None
+        fits = len(files) * 3 * data.image_width * data.image_height < _memory() * CACHE_SHARE
+        if cache and not fits:
+            logger.warning("%s: images do not fit into memory; each batch decodes its own", pairs.origin)
+        self._cache = load_images(files, self._size, self._resample) if cache and fits else None
 
     def batch(self, rows: Tensor) -> Tensor:
         """uint8 [rows, 2 (test, golden), lightings, 3, height, width].
@@ -149,6 +159,11 @@ def load_images(
         for n, pixels in enumerate(pool.map(load, files)):
             images[n] = pixels
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def _memory() -> int:
+    """Bytes of physical memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def joined(images: Tensor, data: Data) -> Tensor:

@@ -1,36 +1,37 @@
-"""Training (spec changenet 5): epochs over weighted draws, validation, checkpoints and progress."""
+"""Training (spec changenet 5): epochs over weighted draws, validation, checkpoints and progress.
+
+The model that is validated and kept has the moving average of the weights: the false-alarm rate at full
+recall hangs on the one defect that scores lowest, and jumps from step to step without it (on DeepPCB it
+halved to quartered, over three seeds).
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import time
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
-from tasks.changenet import backbone
 from tasks.changenet.augmentation import augmented, random_numbers
-from tasks.changenet.checkpoint import LATEST, CheckpointFolder, network_of, packed, read_checkpoint
+from tasks.changenet.checkpoint import CheckpointFolder, packed
 from tasks.changenet.metrics import counted, validation_metrics
 from tasks.changenet.network import ChangeNet, loss_of, scores_of
-from tasks.changenet.pairs import PairImages, Pairs, read_pairs
+from tasks.changenet.pairs import PairImages, Pairs
 from tasks.changenet.sampling import drawn_rows, row_weights
 from tasks.changenet.scoring import network_input, outputs_of, pixels
 from tasks.changenet.spec import ChangeNetSpec, Optim
+from tasks.changenet.start import Start
 from tasks.changenet.status import Status
-from tasks.dataset.table import check_classes
-from tasks.errors import InputError, StageFailed
+from tasks.errors import StageFailed
 
 logger = logging.getLogger("deft")
-
-PRETRAINED = "train.pretrained_model_path"
-RESUMED = "train.resume_training_checkpoint_path"
 
 
 def learning_rate(optim: Optim, epoch: int, epochs: int) -> float:
@@ -40,89 +41,16 @@ def learning_rate(optim: Optim, epoch: int, epochs: int) -> float:
     return float(optim.lr * 0.1 ** (epoch // (epochs // 3)))
 
 
-@dataclass
-class Start:
-    """What a training begins with.
+def move_average(decay: float, averages: list[Tensor], values: list[Tensor], steps: Tensor) -> None:
+    """Move averaged weights (in place) towards those of this step, faster at the beginning.
 
-    Attributes:
-        epoch: the first one to run.
-        step: optimiser steps done before it.
-        seed: of weights, draws and augmentation.
-        optimiser: its state; None starts afresh.
-        best: validation metric by epoch of the best checkpoints so far.
+    The average forgets its start: its decay grows as (1 + steps) / (10 + steps) up to `decay`.
     """
-
-    network: ChangeNet
-    seed: int
-    epoch: int = 0
-    step: int = 0
-    optimiser: dict[str, Any] | None = None
-    best: dict[int, float] | None = None
-
-
-def started(spec: ChangeNetSpec) -> Start:
-    """The network to train: fresh, warm (weights of a checkpoint) or resumed (everything of one).
-
-    Raises:
-        InputError: a checkpoint does not fit, or the one to resume from has no epoch left to run.
-    """
-    seed = spec.train.seed if spec.train.seed >= 0 else int.from_bytes(os.urandom(4))
-    torch.manual_seed(seed)
-    resumed, warm = spec.train.resume_training_checkpoint_path, spec.train.pretrained_model_path
-    if resumed is not None:
-        content = read_checkpoint(resumed, spec, RESUMED)
-        if content["epochs_done"] >= spec.train.num_epochs:
-            raise InputError(
-                f"{RESUMED} {resumed} has {content['epochs_done']} epochs behind it and train.num_epochs is "
-                f"{spec.train.num_epochs}: nothing to train; raise train.num_epochs, or use {PRETRAINED}"
-            )
-        return Start(
-            network_of(content, spec), content["seed"], content["epochs_done"], content["global_step"],
-            content["optimizer_states"][0], content["best"],
-        )  # fmt: skip
-    if warm is not None:
-        logger.info("starting from the weights of %s", warm)
-        return Start(network_of(read_checkpoint(warm, spec, PRETRAINED), spec), seed)
-    bare = backbone.fresh(spec.model, spec.native.backbone_init, spec.data.shape)
-    return Start(ChangeNet(bare, spec), seed)
-
-
-def checked_pairs(spec: ChangeNetSpec) -> tuple[Pairs, Pairs]:
-    """Training and validation rows that can be trained on.
-
-    Raises:
-        InputError: as `read_pairs`; one class only; or batches of one row, which cannot be normalised.
-    """
-    train, validation = read_pairs(spec, "train_dataset"), read_pairs(spec, "validation_dataset")
-    check_classes(train.table["label"], f"train_dataset {train.origin}")
-    if min(spec.data.batch_size, len(train)) < 2:
-        raise InputError("dataset.classify.batch_size must be above 1 to train, and so must the rows")
-    return train, validation
-
-
-def prepare_folder(spec: ChangeNetSpec, folder: CheckpointFolder) -> None:
-    """Clear what an earlier training left in the results folder, unless this one resumes it.
-
-    Raises:
-        InputError: the folder is used and the mode is strict (the container would resume on its own), or
-            the checkpoint to start from is among what would be removed.
-    """
-    latest = folder.folder / LATEST
-    used = [file for file in [*folder.files(), latest] if file.exists() or file.is_symlink()]
-    if spec.train.resume_training_checkpoint_path is not None or not used:
-        return
-    if spec.native.strict:
-        raise InputError(
-            f"{folder.folder} holds {used[0].name} of an earlier training; choose a fresh results folder, or "
-            f"name the checkpoint in {RESUMED} (auto-resume is refused)"
-        )
-    warm = spec.train.pretrained_model_path
-    if warm is not None and warm.resolve() in [file.resolve() for file in used]:
-        raise InputError(
-            f"{PRETRAINED} {warm} lies in the results folder that this training clears; choose another one"
-        )
-    logger.warning("%s held an earlier training; starting over", folder.folder)
-    folder.clear()
+    share = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
+    if averages[0].is_floating_point():
+        torch._foreach_lerp_(averages, values, share)
+    else:
+        torch._foreach_copy_(averages, values)
 
 
 class Training:
@@ -143,6 +71,12 @@ class Training:
         self._seed, self._first, self._step = start.seed, start.epoch, start.step
         self._network = start.network.to(device)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._average = AveragedModel(
+            self._network, multi_avg_fn=partial(move_average, spec.native.weight_average), use_buffers=True
+        )
+        if start.averaged is not None:
+            self._average.module.load_state_dict(start.averaged)
+            self._average.n_averaged.fill_(start.step)
         self._loss = loss_of(spec)
         self._optimiser = _optimiser(spec.train.optim, self._network)
         if start.optimiser is not None:
@@ -176,6 +110,10 @@ class Training:
                 self._folder.save(epoch, self._step, self._content(epoch, epoch + 1))
             self._report(epoch, trained, time.monotonic() - began)
         self._status.write("Training loop complete.")
+
+    @property
+    def _averaged(self) -> ChangeNet:
+        return cast(ChangeNet, self._average.module)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self._network.train()
@@ -213,6 +151,7 @@ class Training:
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
+        self._average.update_parameters(self._network)
         return output.detach(), loss.detach()
 
     def _after_step(self, epoch: int) -> None:
@@ -224,7 +163,8 @@ class Training:
 
     def _validate(self, epoch: int) -> None:
         rows = self._validation
-        outputs = outputs_of(self._network, self._validation_images, len(rows), self._spec, self._device)
+        images, network = self._validation_images, self._averaged
+        outputs = outputs_of(network, images, len(rows), self._spec, self._device)
         defect = torch.from_numpy(rows.defect).long()
         size = self._spec.data.batch_size
         losses = [
@@ -244,10 +184,18 @@ class Training:
 
     def _content(self, epoch: int, epochs_done: int) -> dict[str, Any]:
         return packed(
-            self._network, self._spec, epoch=epoch, epochs_done=epochs_done, global_step=self._step,
-            optimizer_states=[self._optimiser.state_dict()], lr_schedulers=[{"last_epoch": epoch}],
-            seed=self._seed, best=dict(self._folder.best), kpi=self._validated,
-        )  # fmt: skip
+            self._averaged,
+            self._spec,
+            last_state_dict=self._network.state_dict(),
+            epoch=epoch,
+            epochs_done=epochs_done,
+            global_step=self._step,
+            optimizer_states=[self._optimiser.state_dict()],
+            lr_schedulers=[{"last_epoch": epoch}],
+            seed=self._seed,
+            best=dict(self._folder.best),
+            kpi=self._validated,
+        )
 
     def _report(self, epoch: int, trained: dict[str, float], seconds: float) -> None:
         last = self._spec.train.num_epochs - 1

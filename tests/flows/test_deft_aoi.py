@@ -105,6 +105,14 @@ def test_control_draws_as_many_samples_as_mining_would_give(workspace):
     assert state.phase("iter1").mined_count == 7
 
 
+def test_control_arm_takes_the_baseline_of_an_earlier_run(finished):
+    workspace, before = finished
+    state = loop(workspace, max_iterations=2, selection="random")
+    assert not (state.results_dir / "baseline" / "train" / "train.log").exists()
+    assert state.phase("iter1").mined_count == before.phase("iter1").mined_count
+    assert (state.results_dir / "iter2" / "train" / "train.log").exists()
+
+
 def test_failed_run_goes_on_after_the_cause_is_mended(workspace):
     pool = workspace / "augmentation" / "mining_pool" / "mining_pool.csv"
     row = pd.read_csv(pool, dtype=str).iloc[0]
