@@ -31,7 +31,7 @@ from tasks.changenet.start import Start
 from tasks.changenet.status import Status
 from tasks.errors import StageFailed
 
-logger = logging.getLogger("deft")
+progress = logging.getLogger("deft.progress")
 
 
 def learning_rate(optim: Optim, epoch: int, epochs: int) -> float:
@@ -215,7 +215,7 @@ class Training:
         if self._validated.get("epoch") == epoch:
             parts.append(f"val_loss {self._validated['val_loss']:.3g}")
             parts.append(f"val_far {self._validated['val_far']:.1f} %")
-        logger.info("%s", " · ".join([*parts, f"{seconds:.1f} s"]))
+        progress.info("%s", " · ".join([*parts, f"{seconds:.1f} s"]))
 
 
 def _optimiser(optim: Optim, network: ChangeNet) -> torch.optim.Optimizer:
