@@ -65,6 +65,12 @@ def prepare_terminal() -> None:
     logger.addHandler(handler)
 
 
+def show_details() -> None:
+    """Show all that is said, for commands that are a single action."""
+    for handler in logging.getLogger("deft").handlers:
+        handler.filters.clear()
+
+
 class FlowCommands(TyperGroup):
     """One command per flow, built from the flow's own parameters when it is asked for."""
 
@@ -135,8 +141,7 @@ def action(
 
     if not context.args:
         raise UsageError(f"no category given; choose one of: {', '.join(CATEGORIES)}")
-    for handler in logging.getLogger("deft").handlers:
-        handler.filters.clear()
+    show_details()
     raise SystemExit(run_in_process(context.args[0], context.args[1:]))
 
 
@@ -148,6 +153,7 @@ def sample(
     """Render a sample AOI workspace: component crops, golden references, base set, KPI set and pool."""
     from tasks.dataset.sample import write_sample_workspace
 
+    show_details()
     workspace = write_sample_workspace(folder, seed=seed)
     print(f"workspace: {workspace.root}")
 
@@ -168,6 +174,7 @@ def deeppcb(
     """Cut the public DeepPCB data set into crops around every defect, with the template as golden."""
     from tasks.dataset.deeppcb import import_deeppcb
 
+    show_details()
     workspace = import_deeppcb(
         source,
         folder,
