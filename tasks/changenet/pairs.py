@@ -19,8 +19,8 @@ from torch import Tensor
 from tasks.changenet.data_spec import Data, DataSet
 from tasks.changenet.spec import ChangeNetSpec
 from tasks.dataset.table import PASS, check_images, is_pass, read_table, row_files
-from tasks.embedding.images import decoded
 from tasks.errors import InputError, listed
+from tasks.images import decoded
 
 logger = logging.getLogger("deft")
 

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from tasks.action import ActionCode
 from tasks.artifacts import sha256_of, write_atomically
 from tasks.embedding.encoders import Encoder, Vectors, load_encoder
-from tasks.embedding.images import unreadable
 from tasks.embedding.sidecar import Sidecar, sidecar_path
 from tasks.embedding.spec import EmbeddingSpec
 from tasks.embedding.tables import EMBEDDING, ROW_GROUP, VECTOR_TYPE, read_parquet, texts
 from tasks.errors import InputError, StageFailed, listed
+from tasks.images import unreadable
 
 logger = logging.getLogger("deft")
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.artifacts import existing_file, read_json, sha256_of_all
-from tasks.embedding.images import decoded
 from tasks.embedding.spec import EmbeddingSpec
 from tasks.errors import InputError
+from tasks.images import decoded
 
 Vectors = npt.NDArray[np.float32]
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from tasks.artifacts import write_csv, write_json, write_parquet
 from tasks.dataset.table import Lighting, is_pass, read_table
-from tasks.embedding.images import unreadable
 from tasks.embedding.tables import EMBEDDING, read_parquet
 from tasks.errors import InputError, listed
+from tasks.images import unreadable
 from tasks.mining.paths import identity
 
 logger = logging.getLogger("deft")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.embedding.images import decoded, unreadable
 from tasks.errors import InputError
+from tasks.images import decoded, unreadable
 
 
 def test_16_bit_greys_are_scaled_not_clipped(tmp_path: Path):
