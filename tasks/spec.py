@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -213,13 +213,3 @@ def _content(spec: BaseModel, name: str) -> Any:
 def digest(content: Any) -> str:
     """A SHA-256 over any JSON value, keys sorted."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def files_read(spec: BaseModel) -> Iterator[Path]:
-    """Every path of the spec that is marked as read and set."""
-    for name, field in type(spec).model_fields.items():
-        value = getattr(spec, name)
-        if isinstance(value, BaseModel):
-            yield from files_read(value)
-        elif value is not None and READS in field.metadata:
-            yield value

@@ -67,7 +67,8 @@ def inference(spec: ChangeNetSpec) -> None:
         write_yaml(spec.results_dir / EXPERIMENT, spec.to_dict())
         write_json(spec.results_dir / INFERENCE_META, _facts(spec, rows))
         path = spec.results_dir / INFERENCE_CSV
-        write_csv(path, list(table.columns), (dict(row) for _, row in table.iterrows()))
+        values = table.itertuples(index=False, name=None)
+        write_csv(path, list(table.columns), (dict(zip(table.columns, row, strict=True)) for row in values))
         logger.info("%s: %d rows scored", path, len(rows))
         status.write("Inference finished successfully.")
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+
+from tasks.evaluation import kpi
+from tasks.gap_analysis.sweep import sweep
 
 Scores = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -36,20 +38,19 @@ def far_at_full_recall(scores: Scores, defect: Flags) -> float:
     """
     if defect.all() or not defect.any():
         return 100.0
-    return percent((scores[~defect] >= scores[defect].min()).sum(), (~defect).sum())
+    far = kpi.far_pct_without(scores.astype(np.float64), ~defect, 0)
+    assert far is not None
+    return far
 
 
 def auc(scores: Scores, defect: Flags) -> float:
     """Probability that a defect scores above a PASS row, ties half; NaN without both classes.
 
-    The Mann-Whitney statistic from mid-ranks.
+    The KPI's own computation, so that training and evaluation never disagree.
     """
-    defects = int(defect.sum())
-    passes = len(defect) - defects
-    if not defects or not passes:
+    if defect.all() or not defect.any():
         return float("nan")
-    ranks = pd.Series(scores).rank().to_numpy()
-    return float((ranks[defect].sum() - defects * (defects + 1) / 2) / (defects * passes))
+    return kpi.auc(sweep(scores.astype(np.float64), ~defect))
 
 
 def validation_metrics(scores: Scores, defect: Flags, margin: float) -> dict[str, float]:

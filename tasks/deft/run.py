@@ -98,7 +98,7 @@ def opened_run(
     workspace = open_workspace(workspace_path)
     check_sets(workspace)
     config = _config(workspace, settings)
-    folder = results_dir or _unfinished(workspace.root / "results", config) or _new_folder(workspace.root)
+    folder = results_dir or _unfinished(workspace.results, config) or _new_folder(workspace.results)
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -119,8 +119,8 @@ def opened_run(
         raise DeftError(f"another process works on {folder}; wait for it or stop it") from error
 
 
-def _new_folder(root: Path) -> Path:
-    return timestamp_folder(root / "results", prefix="run_", form="%Y%m%d_%H%M%S")
+def _new_folder(results: Path) -> Path:
+    return timestamp_folder(results, prefix="run_", form="%Y%m%d_%H%M%S")
 
 
 def _unfinished(results: Path, config: dict[str, Any]) -> Path | None:

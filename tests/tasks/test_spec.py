@@ -12,7 +12,6 @@ from tasks.spec import (
     WritePath,
     content_of,
     defaults_of,
-    files_read,
     load_spec,
     merged_spec,
 )
@@ -117,8 +116,3 @@ def test_content_counts_files_by_what_they_hold_and_not_by_where_they_lie(tmp_pa
     before = content(first)
     first.write_text("other")
     assert content(first) != before
-
-
-def test_files_read_finds_nested_paths(tmp_path):
-    spec = Example(source="/a", results_dir="/o", optim=Optim(weights="/w"))
-    assert list(files_read(spec)) == [Path("/a"), Path("/w")]
