@@ -25,6 +25,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("routing", "route", "tasks.routing.action:ROUTE"),
     Action("dataset", "assemble", "tasks.dataset.action:ASSEMBLE"),
     Action("evaluation", "far_at_recall", "tasks.evaluation.action:FAR_AT_RECALL"),
+    Action("evaluation", "measure", "tasks.evaluation.measure:MEASURE"),
 )
 
 CATEGORIES = (

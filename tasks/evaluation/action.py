@@ -12,6 +12,7 @@ from tasks.action import ActionCode, unknown_value
 from tasks.artifacts import write_csv, write_json, write_text
 from tasks.errors import InputError
 from tasks.evaluation.contract import DEFAULT_CONTRACT, METRICS, MetricContract, MetricResult
+from tasks.evaluation.evaluator import Builtin
 from tasks.evaluation.kpi import FarAtRecall, far_at_recall, far_pct, recall_pct
 from tasks.evaluation.kpi_files import (
     MISSED_COLUMNS,
@@ -51,8 +52,13 @@ def min_recall_of(contract: MetricContract) -> float:
     """The recall, as a fraction, at which FAR is to be measured; 1.0 where the contract names none.
 
     Raises:
-        InputError: the contract asks for a metric that this evaluator does not measure.
+        InputError: the contract asks for another evaluator, or for a metric that this one does not measure.
     """
+    if not isinstance(contract.evaluator, Builtin):
+        raise InputError(
+            f"metric contract: its evaluator is of type {contract.evaluator.type}, not far_at_recall; "
+            "use evaluation measure"
+        )
     if contract.name != METRICS["far"]:
         raise unknown_value("primary metric of far_at_recall", contract.name, [METRICS["far"]])
     for bound in contract.constraints:

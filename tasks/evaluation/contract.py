@@ -5,12 +5,15 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, FiniteFloat, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, ValidationError, model_validator
 
 from tasks.action import unknown_value
-from tasks.errors import InputError
+from tasks.errors import InputError, listed
+from tasks.evaluation.evaluator import Builtin, CheckpointKind, Evaluator
 from tasks.spec import SpecModel, explained
 
 DEFAULT_CONTRACT = "FAR < 10% at Recall=100%"
@@ -24,7 +27,6 @@ HOLDS: dict[str, Callable[[float, float], bool]] = {
 }
 METRICS = {"far": "far_pct", "recall": "recall_pct"}
 """Metrics that the text form knows, each with its slug; all are percentages."""
-EVALUATORS = ("far_at_recall",)
 
 _TEXT = re.compile(
     r"(?P<metric>.+?)\s*(?P<operator><=|>=|<|>)\s*(?P<target>[\d.]+)\s*(?P<unit>%?)"
@@ -36,12 +38,27 @@ _TEXT = re.compile(
 class MetricResult(BaseModel):
     """What an evaluator measured. Whether that is enough is the contract's to say, never stored here."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     name: str
     value: FiniteFloat
     unit: str
     threshold: FiniteFloat | None = None
     constraints: dict[str, FiniteFloat] = Field(default_factory=dict)
     diagnostics: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A measured model that may be chosen; what is not known of it is None."""
+
+    result: MetricResult
+    val_loss: float | None = None
+    kind: CheckpointKind | None = None
+
+    def __post_init__(self) -> None:
+        if self.val_loss is not None and not isfinite(self.val_loss):
+            raise InputError(f"val_loss {self.val_loss} of a candidate is not finite; train again")
 
 
 class Bound(SpecModel):
@@ -72,14 +89,8 @@ class Bound(SpecModel):
 class MetricContract(Bound):
     """The primary metric and its target, and constraints that come before it."""
 
-    evaluator: str = "far_at_recall"
+    evaluator: Evaluator = Builtin()
     constraints: tuple[Bound, ...] = ()
-
-    @model_validator(mode="after")
-    def _evaluator_is_known(self) -> MetricContract:
-        if self.evaluator not in EVALUATORS:
-            raise unknown_value("evaluator", self.evaluator, EVALUATORS)
-        return self
 
     @classmethod
     def of(cls, given: str | Mapping[str, Any]) -> MetricContract:
@@ -127,22 +138,41 @@ class MetricContract(Bound):
             )
         for bound in self.constraints:
             if bound.name not in result.constraints:
-                raise unknown_value("constraint of the metric result", bound.name, result.constraints)
+                raise InputError(
+                    f"metric result says nothing on the constraint {bound.name}; "
+                    f"its constraints: {listed(sorted(result.constraints)) or 'none'}"
+                )
         return all(bound.holds(result.constraints[bound.name]) for bound in self.constraints)
 
     def better(self, a: MetricResult, b: MetricResult) -> bool:
         """Whether `a` is strictly better than `b`: feasible first, then the primary in its direction."""
-        return self._rank(a) > self._rank(b)
+        return self._rank(Candidate(a)) > self._rank(Candidate(b))
 
     def best(self, results: Sequence[MetricResult]) -> MetricResult:
         """The best result; of equally good ones the first. Raises `InputError` when there is none."""
-        if not results:
-            raise InputError("there is no metric result to choose from; evaluate at least one model")
-        return max(results, key=self._rank)
+        return self.choose([Candidate(result) for result in results]).result
 
-    def _rank(self, result: MetricResult) -> tuple[bool, float]:
-        larger_is_better = self.operator in (">", ">=")
-        return self.feasible(result), result.value if larger_is_better else -result.value
+    def choose(self, candidates: Sequence[Candidate]) -> Candidate:
+        """The best candidate: feasible first, then the primary metric in its direction.
+
+        Of equally good ones the lower val_loss (an unknown one last), then `best_val`, then the first.
+
+        Raises:
+            InputError: there is none, or as `feasible` does.
+        """
+        if not candidates:
+            raise InputError("there is no metric result to choose from; evaluate at least one model")
+        return max(candidates, key=self._rank)
+
+    def _rank(self, candidate: Candidate) -> tuple[bool, float, bool, float, bool]:
+        value, loss = candidate.result.value, candidate.val_loss
+        return (
+            self.feasible(candidate.result),
+            value if self.operator in (">", ">=") else -value,
+            loss is not None,
+            -(loss or 0.0),
+            candidate.kind == "best_val",
+        )
 
 
 def _bound(metric: str, sign: str, target: str, unit: str) -> dict[str, Any]:

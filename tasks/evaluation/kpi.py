@@ -11,7 +11,7 @@ from math import sqrt
 
 import numpy as np
 
-from tasks.errors import InputError
+from tasks.errors import InputError, StageFailed
 from tasks.gap_analysis.scores import BoolArray, FloatArray
 from tasks.gap_analysis.sweep import OperatingPoint, Sweep, best, feasible, sweep
 
@@ -71,6 +71,22 @@ def far_at_recall(scores: FloatArray, is_pass: BoolArray, min_recall: float = 1.
             "auc": auc(points),
         },
     )
+
+
+def check_threshold_agrees(metric_threshold: float | None, rca_threshold: float) -> None:
+    """Check that the threshold of `far_at_recall` is that of gap analysis of the same inference CSV.
+
+    For the built-in evaluator where both were asked for recall 100 %. Both then come from one sweep of the
+    same scores by the same rule, so they are equal to the last bit, and no tolerance is given.
+
+    Raises:
+        StageFailed: they differ; the message names both.
+    """
+    if metric_threshold != rca_threshold:
+        raise StageFailed(
+            f"threshold {metric_threshold!r} of the metric is not the threshold {rca_threshold!r} of gap "
+            "analysis; they were not computed from the same inference CSV at recall 100 %: run both again"
+        )
 
 
 def far_pct(point: OperatingPoint) -> float:

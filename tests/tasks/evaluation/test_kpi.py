@@ -4,8 +4,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, mannwhitneyu
 
-from tasks.errors import InputError
-from tasks.evaluation.kpi import auc, far_at_recall, far_pct, far_pct_without, wilson_interval
+from tasks.errors import InputError, StageFailed
+from tasks.evaluation.kpi import (
+    auc,
+    check_threshold_agrees,
+    far_at_recall,
+    far_pct,
+    far_pct_without,
+    wilson_interval,
+)
 from tasks.gap_analysis.sweep import sweep
 
 SCORES = st.sampled_from([0.1, 0.2, 0.2, 0.3, 0.5, 0.8]) | st.floats(0, 1, allow_nan=False)
@@ -103,3 +110,13 @@ def test_best_f1_prefers_recall_over_precision():
 def test_one_class_has_no_far_at_recall(passed, missing):
     with pytest.raises(InputError, match=f"no {missing} rows"):
         far_at_recall(np.array([0.1, 0.2]), np.array([passed, passed]))
+
+
+def test_thresholds_that_agree():
+    check_threshold_agrees(0.1 + 0.2, 0.30000000000000004)
+
+
+@pytest.mark.parametrize("metric", [0.3, None, float("nan")])
+def test_thresholds_that_do_not_agree_are_both_named(metric):
+    with pytest.raises(StageFailed, match=rf"threshold {metric} of the metric .* 0\.30000000000000004"):
+        check_threshold_agrees(metric, 0.1 + 0.2)
