@@ -12,6 +12,7 @@ from tasks.errors import UsageError
 
 DATA_SERVICES = "images.tao_toolkit.data_services"
 PYT = "images.tao_toolkit.pyt"
+ANOMALYGEN = "images.metropolis_sdg.paidf_anomalygen"
 
 ACTIONS: tuple[Action, ...] = (
     Action("gap_analysis", "vcn_aoi", "tasks.gap_analysis.action:VCN_AOI", DATA_SERVICES),
@@ -22,6 +23,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("visual_changenet", "inference", "tasks.changenet.action:INFERENCE", PYT),
     Action("visual_changenet", "evaluate", "tasks.changenet.action:EVALUATE", PYT),
     Action("visual_changenet", "export", "tasks.changenet.action:EXPORT", PYT),
+    Action("anomalygen", "generate", "tasks.anomalygen.action:GENERATE", ANOMALYGEN),
+    Action("anomalygen", "ingest", "tasks.anomalygen.action:INGEST"),
     Action("routing", "route", "tasks.routing.action:ROUTE"),
     Action("dataset", "assemble", "tasks.dataset.action:ASSEMBLE"),
     Action("evaluation", "far_at_recall", "tasks.evaluation.action:FAR_AT_RECALL"),

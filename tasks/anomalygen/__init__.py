@@ -1,0 +1,1 @@
+"""Synthetic defects: painted into clean pictures, in pairs that stay aligned."""
