@@ -37,6 +37,9 @@ class Runtime(Block):
 
     _block_schema_capabilities: ClassVar[list[str]] = ["run-action"]
 
+    starts_images: ClassVar[bool] = False
+    """Whether actions run in the image that they name, and so by NVIDIA's code where it is NVIDIA's."""
+
     @abstractmethod
     def run(self, request: ActionRequest) -> ActionOutcome:
         """Run the action to its end; its messages go to the log file and to the flow run's log."""

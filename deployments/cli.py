@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
+from pydantic import BaseModel
 from typer.core import TyperGroup
 
 from tasks.errors import DeftError, UsageError
@@ -102,21 +104,46 @@ def flow_command(code_at: str) -> Callable[..., None]:
     flow = getattr(importlib.import_module(module), name)
     types = typing.get_type_hints(flow.fn)
 
-    def command(**parameters: Any) -> None:
-        run_flow(flow, parameters)
-
+    structured = {key for key, kind in types.items() if _is_structured(kind)}
     described = flow.parameters.properties
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            parameter.replace(
-                kind=inspect.Parameter.KEYWORD_ONLY,
-                annotation=Annotated[types[key], typer.Option(help=described[key].get("description"))],
+
+    def command(**parameters: Any) -> None:
+        values = {
+            key: yaml.safe_load(value) if key in structured else value
+            for key, value in parameters.items()
+            if key not in structured or value is not None
+        }
+        run_flow(flow, values)
+
+    def option(key: str, parameter: inspect.Parameter) -> inspect.Parameter:
+        text = described[key].get("description")
+        if key not in structured:
+            return parameter.replace(
+                kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[types[key], typer.Option(help=text)]
             )
-            for key, parameter in inspect.signature(flow.fn).parameters.items()
-        ]
+        default = parameter.default if isinstance(parameter.default, str) else None
+        return parameter.replace(
+            kind=inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[str | None, typer.Option(help=text, metavar="TEXT or YAML")],
+        )
+
+    parameters = inspect.signature(flow.fn).parameters
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [option(key, parameter) for key, parameter in parameters.items()]
     )
     command.__doc__ = (inspect.getdoc(flow.fn) or "").split("\n\nArgs:")[0]
     return command
+
+
+def _is_structured(kind: Any) -> bool:
+    """Whether a parameter has fields, so that it is written as YAML on a command line."""
+    kinds = [kind, *typing.get_args(kind)]
+    return any(
+        one is not type(None)
+        and (typing.get_origin(one) is dict or (isinstance(one, type) and issubclass(one, BaseModel)))
+        for one in kinds
+    )
 
 
 def run_flow(flow: Any, parameters: dict[str, Any]) -> Any:

@@ -1,67 +1,90 @@
 """The DEFT loop for AOI: find what the model is weakest on, mine look-alikes, retrain, measure, repeat."""
 
 import logging
-import os
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from prefect import flow
 from pydantic import Field
 
 from blocks.runtime import Runtime
 from flows.deft_steps import STEPS
-from tasks.deft.run import LoopSettings, Run, opened_run
-from tasks.deft.state import DeftState, Step, commit, commit_error
+from tasks.artifacts import write_text
+from tasks.deft.audit import audit
+from tasks.deft.commits import commit, commit_error
+from tasks.deft.run import LoopSettings, RegressionGate, Run, opened_run
+from tasks.deft.stages import BASELINE, Step
+from tasks.deft.state import DeftState
+from tasks.deft.summary import iteration_summary
 from tasks.deft.trajectory import status_line, trajectory_table
-from tasks.errors import DeftError
+from tasks.errors import DeftError, InputError, StageFailed
 from tasks.stage import load_runtime
 
 logger = logging.getLogger("deft.flow")
+
+WARN_WHEN_WORSE = RegressionGate()
 
 
 @flow(name="deft-aoi")
 def deft_aoi(
     workspace: Path,
     max_iterations: Annotated[int, Field(ge=1)],
-    metric: str = "FAR < 10% at Recall=100%",
+    metric: str | dict[str, Any] = "FAR < 10% at Recall=100%",
     min_recall: Annotated[float, Field(ge=0, le=1)] = 1.0,
     top_k_per_label: Annotated[int, Field(ge=1)] = 50,
     topn: Annotated[int, Field(ge=1)] = 5,
     knn_metric: Literal["cosine", "euclidean", "manhattan"] = "cosine",
     min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.9,
     filter_by_label: bool = False,
-    max_new_rows: Annotated[int, Field(ge=1)] | None = None,
+    max_new_rows: Annotated[int, Field(ge=0)] | None = None,
     selection: Literal["nearest", "random"] = "nearest",
+    sdg_source: Literal["open", "pregenerated", "anomalygen", "none"] = "open",
+    num_sdg: Annotated[int, Field(ge=1)] = 20,
+    pregenerated_dir: Path | None = None,
+    project: str = "board",
+    paint_on: Literal["golden", "pass_sample"] = "golden",
+    min_allocation_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5,
     encoder: Literal["ChangeNet", "SigLIP", "CLIP"] = "ChangeNet",
     encoder_path: str | None = None,
     num_epochs: Annotated[int, Field(ge=1)] | None = None,
+    regression_gate: RegressionGate = WARN_WHEN_WORSE,
     seed: Annotated[int, Field(ge=0)] = 1234,
     results_dir: Path | None = None,
     runtime: str = "inline",
 ) -> DeftState:
-    """Train a baseline, then mine for its weakest samples and retrain until the metric is met.
+    """Train a baseline, then work on its weakest samples and retrain until the metric is met.
 
     The baseline is trained, run over the KPI set, measured, and its weakest samples are found. Each
-    iteration routes the weak samples, mines look-alikes from the pool, adds them to the training set,
-    trains from the best model so far and measures again. The loop stops when the metric contract
-    passes or after `max_iterations`. The same command goes on where a stopped run ended.
+    iteration routes the weak samples, makes synthetic pairs of their defects, mines look-alikes from
+    the pool, adds both to the training set, trains from the best model so far and measures again. The
+    loop stops when the metric contract passes or after `max_iterations`, and hands over its best model.
+    The same command goes on where a stopped run ended.
 
     Args:
         workspace: folder with images, specs, train, kpi and mining pool.
         max_iterations: rounds of improvement at most, 1 or more.
-        metric: what must hold for the loop to stop, for instance "FAR < 10% at Recall=100%".
+        metric: what must hold for the loop to stop, for instance "FAR < 10% at Recall=100%", or the
+            fields of a metric contract whose evaluator is a command or an awaited file.
         min_recall: share of defects that gap analysis must find, 0 to 1.
         top_k_per_label: weakest samples kept of each label.
         topn: nearest pool images looked up for each weak sample.
         knn_metric: distance between embeddings.
         min_similarity: lowest cosine similarity of a mined image to its weak sample.
         filter_by_label: keep only neighbours that have the label of their weak sample.
-        max_new_rows: at most so many mined samples per iteration; none means all.
+        max_new_rows: at most so many mined samples per iteration; none means all, 0 switches mining off.
         selection: nearest, or random as a control that draws equally many pool samples by chance.
+        sdg_source: who makes synthetic pairs: our own generator (open), NVIDIA's container
+            (anomalygen), a folder of finished pairs (pregenerated), or nobody (none).
+        num_sdg: synthetic pairs asked for in each iteration.
+        pregenerated_dir: the folder that holds sdg/, for sdg_source=pregenerated.
+        project: name of the texture, the part before + in the names of synthetic defects.
+        paint_on: our generator paints on golden crops, or on the test crops of PASS rows.
+        min_allocation_ratio: least share of the pairs asked for that must find a place.
         encoder: ChangeNet uses the best model so far; SigLIP and CLIP need a snapshot or the hub.
         encoder_path: local snapshot or hub id of a SigLIP or CLIP encoder.
         num_epochs: epochs of each training; none takes the number in the workspace's spec.
+        regression_gate: what happens when an iteration is worse than the best before it.
         seed: seed of training and of random choices.
         results_dir: folder of the run; by default the unfinished run of equal settings, else a new one.
         runtime: where actions run: inline, or the type/name of a saved runtime block.
@@ -77,18 +100,28 @@ def deft_aoi(
         filter_by_label=filter_by_label,
         max_new_rows=max_new_rows,
         selection=selection,
+        sdg_source=sdg_source,
+        num_sdg=num_sdg,
+        pregenerated_dir=pregenerated_dir and pregenerated_dir.absolute(),
+        project=project,
+        paint_on=paint_on,
+        min_allocation_ratio=min_allocation_ratio,
+        regression_gate=regression_gate,
         encoder=encoder,
         encoder_path=encoder_path,
         num_epochs=num_epochs,
         seed=seed,
     )
     place = load_runtime(runtime)
-    with opened_run(workspace, settings, results_dir, offline=_offline()) as run:
+    _check_generator(settings, place)
+    with opened_run(workspace, settings, results_dir) as run:
         logger.info("run folder: %s", run.folder)
         state = run.state
         while step := state.next_step():
             state = take(run, step, place)
             logger.info(status_line(state))
+            _summarise(run, state)
+        _verify(state)
         logger.info("%s", trajectory_table(state, run.contract))
         return state
 
@@ -98,19 +131,43 @@ def take(run: Run, step: Step, runtime: Runtime) -> DeftState:
     started = time.monotonic()
     try:
         done = STEPS[step.stage](run, step, runtime)
+        return commit(
+            run.folder,
+            step,
+            done.summary,
+            time.monotonic() - started,
+            skip_reason=done.skip_reason,
+            final_artifacts=done.final_artifacts,
+            **done.fields,
+        )
     except DeftError as error:
         commit_error(run.folder, step, str(error), time.monotonic() - started)
         raise
-    return commit(
-        run.folder,
-        step,
-        done.summary,
-        time.monotonic() - started,
-        skip_reason=done.skip_reason,
-        final_artifacts=done.final_artifacts,
-        **done.fields,
-    )
 
 
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0") or os.environ.get("AIR_GAPPED") == "1"
+def _check_generator(settings: LoopSettings, runtime: Runtime) -> None:
+    if settings.sdg_source == "anomalygen" and not runtime.starts_images:
+        raise InputError(
+            "sdg_source=anomalygen needs a runtime that starts NVIDIA's image, and "
+            f"{runtime.get_block_type_slug()} runs our own code: use sdg_source=open or another runtime"
+        )
+    if (settings.sdg_source == "pregenerated") != (settings.pregenerated_dir is not None):
+        raise InputError("pregenerated_dir, the folder that holds sdg/, goes with sdg_source=pregenerated")
+
+
+def _summarise(run: Run, state: DeftState) -> None:
+    """Write `iterN_summary.md`; that it fails never takes a commit back."""
+    label = state.events[-1].iter
+    if state.events[-1].stage not in ("evaluate", "rca", "loop_stop") or label == BASELINE:
+        return
+    try:
+        write_text(run.folder / f"{label}_summary.md", iteration_summary(state, label))
+    except (DeftError, OSError, ValueError) as error:
+        logger.warning("report hook failed: %s; it is tried again after the next stage", error)
+
+
+def _verify(state: DeftState) -> None:
+    """Do not claim that a run is complete unless its files say so."""
+    findings = audit(state)
+    if findings:
+        raise StageFailed(f"the finished run does not hold: {'; '.join(one.text for one in findings)}")

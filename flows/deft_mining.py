@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from blocks.runtime import Runtime
-from tasks.artifacts import timestamp_folder, write_parquet
-from tasks.dataset.leakage import ImageSet, check_disjoint
-from tasks.dataset.table import read_table
-from tasks.deft.run import Run, previous_label
-from tasks.deft.state import Step
+from tasks.artifacts import timestamp_folder, write_parquet, write_text
+from tasks.dataset.table import MANDATORY, read_table
+from tasks.deft.run import Run, check_leakage
+from tasks.deft.stages import Step, previous_label
 from tasks.errors import DeftError
 from tasks.mining.control import draw_control
 from tasks.mining.floor import FloorSummary, apply_floor
@@ -29,33 +29,42 @@ logger = logging.getLogger("deft.flow")
 
 
 class Mined(BaseModel):
-    """What mining adds to an iteration: the selected images, their rows, and the counts on the way."""
+    """What mining leaves: the selected images, the evidence for the state, the counts on the way."""
 
-    parquet: Path
-    rows_csv: Path
-    raw_count: int
-    candidate_count: int
-    count: int
+    mined_parquet: Path
+    mined_candidates_parquet: Path
+    knn_summary: Path
+    mining_history_file: Path
+    mining_history_summary: Path
+    source_embeddings: Path
+    target_embeddings: Path
+    source_log: Path
+    target_log: Path
+    neighbours_log: Path
+    mined_raw_count: int
+    mined_candidate_count: int
+    mined_count: int
+    mining_warnings: list[str]
 
 
-def mine_new_rows(run: Run, step: Step, runtime: Runtime) -> Mined:
+def mine_new_rows(run: Run, step: Step, runtime: Runtime) -> tuple[Mined, Path | None]:
     """Find pool samples like the weak ones, above the floor, not used before, and make rows of them.
 
+    Returns:
+        What was mined, and the CSV of its rows; None when nothing new was found.
+
     Raises:
-        DeftError: nothing new is left to train on.
-        InputError: pool, images or goldens are not usable, or a mined image is in the validation or KPI set.
+        InputError: pool, images or goldens are not usable.
     """
     space, settings = run.workspace, run.settings
     gaps = run.state.phase(step.label).routing_mining_parquet
     assert gaps is not None
-    assert space.pool_csv is not None
     folder = timestamp_folder(run.place(step.label, "mining_results"))
     filtered = run.place(step.label, "mining_filter")
     pool = _resolved_pool(run)
     targets = folder / "targets.parquet"
     write_targets(gaps, space.kpi_csv, space.images_dir, space.lighting, targets)
-    for warning in precheck(_labels(targets), _labels(pool)):
-        logger.warning(warning)
+    warnings = precheck(_labels(targets), _labels(pool))
     found = find_neighbours(
         targets,
         pool,
@@ -72,38 +81,74 @@ def mine_new_rows(run: Run, step: Step, runtime: Runtime) -> Mined:
     )
     floor = settings.min_similarity if settings.knn_metric == "cosine" else None
     kept = apply_floor(found.mined, found.source_embeddings, found.target_embeddings, filtered, floor)
+    candidates = _control(run, step, kept, pool) if settings.selection == "random" else kept.candidates
     selection = select_new(
-        _history(run),
-        step.iteration,
-        _control(run, step, kept, pool) if settings.selection == "random" else kept.candidates,
+        run.ledger,
+        _round(run, step),
+        candidates,
         filtered / "mined.parquet",
         filtered / "mining_history_summary.json",
         settings.topn,
         settings.max_new_rows,
     )
-    if selection.selected_count == 0:
-        raise DeftError(f"mining found nothing new in {space.pool_csv}: {selection.recommendation}")
-    rows = write_mined_rows(
-        filtered / "mined.parquet",
-        pool,
-        space.root,
-        space.lighting,
-        space.images_dir / "self_golden",
-        filtered / "mining_pool.csv",
+    rows = None
+    if selection.selected_count:
+        rows = write_mined_rows(
+            filtered / "mined.parquet",
+            pool,
+            space.root,
+            space.lighting,
+            space.images_dir / "self_golden",
+            filtered / "mined_rows.csv",
+        )
+    warnings += [text for text in (selection.recommendation, _low_yield(run, step, kept.kept_count)) if text]
+    for warning in warnings:
+        logger.warning(warning)
+    mined = Mined(
+        mined_parquet=filtered / "mined.parquet",
+        mined_candidates_parquet=candidates,
+        knn_summary=filtered / "knn_summary.csv",
+        mining_history_file=run.ledger,
+        mining_history_summary=filtered / "mining_history_summary.json",
+        source_embeddings=found.source_embeddings,
+        target_embeddings=found.target_embeddings,
+        source_log=folder / "source_embeddings.log",
+        target_log=folder / "target_embeddings.log",
+        neighbours_log=folder / "nearest_neighbors.log",
+        mined_raw_count=kept.candidate_count,
+        mined_candidate_count=selection.candidate_row_count,
+        mined_count=rows.samples if rows else 0,
+        mining_warnings=warnings,
     )
-    _check_leakage(run, rows.csv)
-    _warn_of_low_yield(run, step, kept.kept_count)
-    return Mined(
-        parquet=filtered / "mined.parquet",
-        rows_csv=rows.csv,
-        raw_count=kept.candidate_count,
-        candidate_count=kept.kept_count,
-        count=rows.samples,
-    )
+    return mined, rows.csv if rows else None
 
 
-def _history(run: Run) -> Path:
-    return run.folder / "mining_history.json"
+def join_new_rows(run: Run, step: Step, mined_rows: Path | None) -> Path:
+    """Write the iteration's synthetic and mined rows into one CSV, `mining_filter/mining_pool.csv`.
+
+    Raises:
+        DeftError: there are none, so that training again would change nothing.
+        InputError: a row shows an image of the validation or the KPI set (leakage).
+    """
+    phase = run.state.phase(step.label)
+    tables = [read_table(path) for path in (phase.sdg_rows_csv, mined_rows) if path]
+    if not tables:
+        raise DeftError(
+            f"{step.label} has no new row: mining and generation gave nothing; "
+            "raise topn, lower min_similarity, enlarge the pool, or set sdg_source=open"
+        )
+    rows = pd.concat(tables, ignore_index=True).fillna("")
+    others = [name for name in rows.columns if name not in (*MANDATORY, "origin")]
+    file = run.place(step.label, "mining_filter", "mining_pool.csv")
+    write_text(file, rows[[*MANDATORY, *others, "origin"]].to_csv(index=False, lineterminator="\n"))
+    check_leakage(run, file, "new rows")
+    return file
+
+
+def _round(run: Run, step: Step) -> int:
+    """The number of this mining in the ledger: iterations that did not mine do not count."""
+    mined = [event for event in run.state.done() if event.stage == "data_mining" and not event.skip_reason]
+    return 1 + sum(event.iter != step.label for event in mined)
 
 
 def _resolved_pool(run: Run) -> Path:
@@ -130,7 +175,7 @@ def _encoder(run: Run) -> EncoderChoice:
 
 def _used_before(run: Run, step: Step, folder: Path) -> Path:
     """The images of earlier iterations, left out of the search so that every neighbour found is new."""
-    paths = pa.array(mined_before(_history(run), step.iteration), pa.string())
+    paths = pa.array(mined_before(run.ledger, _round(run, step)), pa.string())
     return write_parquet(folder / "used_before.parquet", pa.table({"filepath": paths}))
 
 
@@ -139,22 +184,13 @@ def _control(run: Run, step: Step, kept: FloorSummary, pool: Path) -> Path:
     control = kept.candidates.with_name("control.parquet")
     if not control.is_file():
         count = min(kept.kept_count, run.settings.max_new_rows or kept.kept_count)
-        draw_control(pool, count, run.settings.seed + step.iteration, _history(run), control)
+        draw_control(pool, count, run.settings.seed + step.iteration, run.ledger, control)
     return control
 
 
-def _check_leakage(run: Run, rows_csv: Path) -> None:
-    space = run.workspace
-    mined = ImageSet("mined rows", read_table(rows_csv), space.root, space.lighting)
-    for name, file in (("validation set", space.validation_csv), ("KPI set", space.kpi_csv)):
-        check_disjoint(mined, ImageSet(name, read_table(file), space.images_dir, space.lighting))
-
-
-def _warn_of_low_yield(run: Run, step: Step, kept: int) -> None:
+def _low_yield(run: Run, step: Step, kept: int) -> str | None:
     before = run.state.phase(previous_label(step.label)).mined_count if step.iteration > 1 else None
-    warning = yield_warning(kept, before) if before else None
-    if warning:
-        logger.warning(warning)
+    return yield_warning(kept, before) if before else None
 
 
 def _labels(parquet: Path) -> list[str]:

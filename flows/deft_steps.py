@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blocks.runtime import Runtime
-from flows.deft_mining import mine_new_rows
-from tasks.artifacts import read_json, sha256_of, timestamp_folder, write_json, write_yaml
+from flows.deft_generation import make_pairs, supported_defects
+from flows.deft_mining import join_new_rows, mine_new_rows
+from tasks.artifacts import read_json, sha256_of, timestamp_folder, write_yaml
 from tasks.changenet.task import infer, train_model
 from tasks.dataset.specs import inference_spec, read_spec, training_spec
 from tasks.dataset.table import read_table
-from tasks.deft.run import Run, previous_label
-from tasks.deft.state import BASELINE, LOOP_STOP, Step
-from tasks.evaluation.contract import MetricResult
+from tasks.deft.handover import hand_over
+from tasks.deft.run import Run
+from tasks.deft.stages import BASELINE, LOOP_STOP, Step, previous_label
+from tasks.deft.state import Phase
+from tasks.errors import StageFailed
+from tasks.evaluation.action import min_recall_of
+from tasks.evaluation.contract import Candidate, MetricResult
+from tasks.evaluation.evaluator import Builtin
+from tasks.evaluation.kpi import check_threshold_agrees
 from tasks.gap_analysis.task import analyse_vcn_gaps
 from tasks.stage import run_stage
+
+logger = logging.getLogger("deft.flow")
 
 
 @dataclass(frozen=True)
@@ -49,34 +59,49 @@ def train(run: Run, step: Step, runtime: Runtime) -> Done:
     return Done(
         f"trained on {rows} rows",
         {
-            "best_ckpt_path": model.best_val,
+            "best_val_ckpt_path": model.best_val,
             "latest_ckpt_path": model.latest,
             "training_spec": spec_file,
             "training_rows": rows,
+            "val_loss_best_val": model.val_loss_best_val,
+            "val_loss_latest": model.val_loss_latest,
         },
     )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One checkpoint, its scores on the KPI set, and what the evaluator made of them."""
+
+    checkpoint: Path
+    inference_csv: Path
+    result_file: Path
+    candidate: Candidate
 
 
 def evaluate(run: Run, step: Step, runtime: Runtime) -> Done:
     """Score the KPI set with both checkpoints and keep the one that the metric contract prefers."""
     phase = run.state.phase(step.label)
-    kinds = {"best_val": _set(phase.best_ckpt_path), "latest": _set(phase.latest_ckpt_path)}
-    if _same_file(kinds["best_val"], kinds["latest"]):
-        kinds.pop("latest")
-    scored = {kind: _measure(run, step, kind, path, runtime) for kind, path in kinds.items()}
-    best = run.contract.best([result for _, result, _ in scored.values()])
-    kind = next(kind for kind, (_, result, _) in scored.items() if result is best)
-    inference_csv, result, result_file = scored[kind]
-    before = run.best(run.state)[1].metric_result if run.state.measured() else None
-    change = f"{before['value']:.4g} → " if before else ""
+    best_val, latest = _set(phase.best_val_ckpt_path), _set(phase.latest_ckpt_path)
+    measured = [_measure(run, step, "best_val", best_val, phase.val_loss_best_val, runtime)]
+    if not _same_file(best_val, latest):
+        measured.append(_measure(run, step, "latest", latest, phase.val_loss_latest, runtime))
+    best = run.contract.choose([one.candidate for one in measured])
+    chosen = next(one for one in measured if one.candidate is best)
+    result = best.result
+    before = run.best(run.state)[1] if run.state.measured() else None
+    if before is not None:
+        _hold_regression_gate(run, step, before, result)
+    change = f"{(before.metric_result or {})['value']:.4g} → " if before else ""
     return Done(
-        f"{run.contract.display_name} {change}{result.value:.4g} {result.unit} ({kind})",
+        f"{run.contract.display_name} {change}{result.value:.4g} {result.unit} ({best.kind})",
         {
-            "best_ckpt_path": kinds[kind],
-            "best_ckpt_kind": kind,
-            "inference_csv": inference_csv,
+            "best_ckpt_path": chosen.checkpoint,
+            "best_ckpt_kind": best.kind,
+            "val_loss": best.val_loss,
+            "inference_csv": chosen.inference_csv,
             "metric_result": result.model_dump(mode="json"),
-            "metric_result_file": result_file,
+            "metric_result_file": chosen.result_file,
             "threshold": result.threshold,
             "passed": run.contract.passed(result),
         },
@@ -84,26 +109,47 @@ def evaluate(run: Run, step: Step, runtime: Runtime) -> Done:
 
 
 def _measure(
-    run: Run, step: Step, kind: str, checkpoint: Path, runtime: Runtime
-) -> tuple[Path, MetricResult, Path]:
+    run: Run,
+    step: Step,
+    kind: Literal["best_val", "latest"],
+    checkpoint: Path,
+    val_loss: float | None,
+    runtime: Runtime,
+) -> _Measured:
     space = run.workspace
-    spec = inference_spec(
-        _base_spec(run), space.kpi_csv, space.images_dir, checkpoint, run.place(step.label, "inference", kind)
-    )
-    spec["inference"]["results_dir"] = str(run.place(step.label, "inference", kind))
+    folder = run.place(step.label, "inference", kind)
+    spec = inference_spec(_base_spec(run), space.kpi_csv, space.images_dir, checkpoint, folder)
+    spec["inference"]["results_dir"] = str(folder)
     inference_csv = infer(spec, runtime)
     stage = run_stage(
         "evaluation",
-        "far_at_recall",
+        "measure",
         {
             "inference_csv": inference_csv,
             "results_dir": run.place(step.label, "evaluate", kind),
             "metric_contract": run.settings.metric,
+            "iter_label": step.label,
+            "checkpoint_kind": kind,
         },
         runtime,
+        # What somebody else's program reads is not in the cache key.
+        refresh=not isinstance(run.contract.evaluator, Builtin),
     )
     file = stage.path("metric_result.json")
-    return inference_csv, MetricResult.model_validate(read_json(file)), file
+    result = MetricResult.model_validate(read_json(file))
+    return _Measured(checkpoint, inference_csv, file, Candidate(result, val_loss, kind))
+
+
+def _hold_regression_gate(run: Run, step: Step, before: Phase, result: MetricResult) -> None:
+    """Say, or refuse, that the metric got worse than the best before by more than is let through."""
+    gate, best = run.settings.regression_gate, MetricResult.model_validate(before.metric_result)
+    worse_by = abs(result.value - best.value)
+    if not gate.enabled or not run.contract.better(best, result) or worse_by <= gate.max_worse:
+        return
+    text = f"{step.label} is worse than the best before: {best.value:.4g} → {result.value:.4g} {result.unit}"
+    if gate.action == "stop":
+        raise StageFailed(f"{text}; regression_gate.action is stop: look at {run.place(step.label)}")
+    logger.warning("%s", text)
 
 
 def rca(run: Run, step: Step, runtime: Runtime) -> Done:
@@ -118,6 +164,8 @@ def rca(run: Run, step: Step, runtime: Runtime) -> Done:
         top_k_per_label=run.settings.top_k_per_label,
         runtime=runtime,
     )
+    if _same_threshold_expected(run):
+        check_threshold_agrees(phase.threshold, gaps.threshold)
     return Done(
         f"threshold {gaps.threshold:.4g}, weakest defects: {', '.join(gaps.target_defects[:3])}",
         {
@@ -132,13 +180,16 @@ def rca(run: Run, step: Step, runtime: Runtime) -> Done:
 def route(run: Run, step: Step, runtime: Runtime) -> Done:
     """Decide which weak samples of the phase before go to mining and which to generation."""
     before = run.state.phase(previous_label(step.label))
+    gaps = _set(before.rca_gaps_parquet)
+    supported = supported_defects(run, gaps)
     stage = run_stage(
         "routing",
         "route",
         {
-            "gaps_parquet": _set(before.rca_gaps_parquet),
+            "gaps_parquet": gaps,
             "metrics_json": _set(before.rca_metrics),
             "pool": run.workspace.pool_csv,
+            **({"supported_defects": supported} if supported else {}),
             "results_dir": timestamp_folder(run.place(step.label, "routing_results")),
         },
         runtime,
@@ -149,33 +200,63 @@ def route(run: Run, step: Step, runtime: Runtime) -> Done:
         {
             "routing_mining_parquet": stage.path("mining_gaps"),
             "routing_anomalygen_parquet": stage.path("anomalygen_gaps"),
+            "routing_summary": stage.path("routing_summary.txt"),
+            "routed_to_mining": counts["to_mining"],
+            "routed_to_generation": counts["to_generation"],
         },
     )
 
 
 def generate(run: Run, step: Step, runtime: Runtime) -> Done:
-    """Make synthetic pairs; this version has no generator, which the record says."""
-    return Done(
-        "no synthetic pairs: no generator is configured",
-        {"anomalygen_skipped": True},
-        skip_reason="sdg_source=none",
-    )
+    """Make synthetic pairs of the defects that were routed to generation."""
+    source = run.settings.sdg_source
+    reason = None
+    if source == "none":
+        reason = "sdg_source=none"
+    elif not run.state.phase(step.label).routed_to_generation:
+        reason = "nothing was routed to generation"
+    elif source == "pregenerated" and step.iteration > 1:
+        reason = "sdg_source=pregenerated: the pairs came in with iteration 1"
+    if reason:
+        return Done(f"no synthetic pairs: {reason}", {"anomalygen_skipped": True}, skip_reason=reason)
+    pairs = make_pairs(run, step, runtime)
+    fields = {
+        "anomalygen_sdg_csv": pairs.sdg_csv,
+        "anomalygen_allocation_json": pairs.allocation_json,
+        "anomalygen_amp_requested": pairs.requested,
+        "anomalygen_amp_allocated": pairs.allocated,
+        "anomalygen_skipped": source == "pregenerated",
+        "sdg_rows_csv": pairs.rows_csv,
+        "ingest_summary": pairs.ingest_summary,
+        "sdg_count": pairs.count,
+    }
+    if source == "pregenerated":
+        return Done(f"{pairs.count} pregenerated pairs", fields, skip_reason="sdg_source=pregenerated")
+    placed = f"{pairs.requested} asked for, {pairs.allocated} placed"
+    return Done(f"{pairs.count} synthetic pairs ({placed})", fields)
 
 
 def mine(run: Run, step: Step, runtime: Runtime) -> Done:
-    """Find pool samples that look like the weak ones and have not been used before."""
+    """Find pool samples that look like the weak ones and have not been used before; join the new rows."""
+    reason = None
     if run.workspace.pool_csv is None:
-        return Done("no mining pool", {"data_mining_skipped": True}, skip_reason="no pool configured")
-    mined = mine_new_rows(run, step, runtime)
+        reason = "no pool configured"
+    elif run.settings.max_new_rows == 0:
+        reason = "max_new_rows=0"
+    elif not run.state.phase(step.label).routed_to_mining:
+        reason = "nothing was routed to mining"
+    if reason:
+        fields = {
+            "data_mining_skipped": True,
+            "mined_count": 0,
+            "new_rows_csv": join_new_rows(run, step, None),
+        }
+        return Done(f"nothing mined: {reason}", fields, skip_reason=reason)
+    mined, rows_csv = mine_new_rows(run, step, runtime)
     return Done(
-        f"{mined.raw_count} neighbours, {mined.candidate_count} similar enough, {mined.count} new samples",
-        {
-            "mined_parquet": mined.parquet,
-            "mined_rows_csv": mined.rows_csv,
-            "mined_raw_count": mined.raw_count,
-            "mined_candidate_count": mined.candidate_count,
-            "mined_count": mined.count,
-        },
+        f"{mined.mined_raw_count} neighbours, {mined.mined_candidate_count} similar enough, "
+        f"{mined.mined_count} new samples",
+        {**mined.model_dump(), "new_rows_csv": join_new_rows(run, step, rows_csv)},
     )
 
 
@@ -190,7 +271,7 @@ def merge(run: Run, step: Step, runtime: Runtime) -> Done:
         {
             "previous_csv": space.training_csv if is_first else _set(before.combined_training_csv),
             "first": is_first,
-            "new_rows_csv": _set(state.phase(step.label).mined_rows_csv),
+            "new_rows_csv": _set(state.phase(step.label).new_rows_csv),
             "workspace": space.root,
             "images_dir": space.images_dir,
             "train_yaml": space.baseline_spec,
@@ -213,26 +294,12 @@ def merge(run: Run, step: Step, runtime: Runtime) -> Done:
 
 
 def stop(run: Run, step: Step, runtime: Runtime) -> Done:
-    """Name the best model of the run."""
+    """Hand over the best model of the run."""
     state = run.state
-    label, phase = run.best(state)
+    label = run.best(state)[0]
     reason = "metric_met" if state.phase(step.label).passed else "max_iterations"
-    file = write_json(
-        run.folder / "best_model.json",
-        {
-            "checkpoint": str(phase.best_ckpt_path),
-            "threshold": phase.threshold,
-            "metric_contract": state.metric_contract,
-            "metric_result": phase.metric_result,
-            "iteration": label,
-            "images_dir": str(run.workspace.images_dir),
-            "training_spec": str(phase.training_spec),
-        },
-    )
-    return Done(
-        f"{reason}; best model: {label}",
-        final_artifacts={"best_model": str(file), "stop_reason": reason},
-    )
+    files = hand_over(run.folder, state, label, run.workspace.images_dir)
+    return Done(f"{reason}; best model: {label}", final_artifacts={**files, "stop_reason": reason})
 
 
 STEPS: dict[str, Callable[[Run, Step, Runtime], Done]] = {
@@ -257,6 +324,13 @@ def _base_spec(run: Run) -> dict[str, Any]:
         train_keys["num_epochs"] = run.settings.num_epochs
         train_keys["checkpoint_interval"] = run.settings.num_epochs
     return spec
+
+
+def _same_threshold_expected(run: Run) -> bool:
+    """Whether gap analysis sweeps the same candidates by the same rule as the evaluator: no miss allowed."""
+    if not isinstance(run.contract.evaluator, Builtin):
+        return False
+    return run.settings.min_recall == 1.0 and min_recall_of(run.contract) == 1.0
 
 
 def _set(path: Path | None) -> Path:

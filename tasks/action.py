@@ -26,6 +26,7 @@ from tasks.spec import SpecModel, content_of, digest, merged_spec, validated
 logger = logging.getLogger("deft")
 
 INTERRUPTED = 130
+NATIVE = "images.native.engine"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Action:
     category: str
     name: str
     code_at: str = field(repr=False)
-    image: str = "images.native.engine"
+    image: str = NATIVE
 
     @cached_property
     def code(self) -> ActionCode:

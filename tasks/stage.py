@@ -7,7 +7,7 @@ tables; a cached stage whose files are gone or changed is computed again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from blocks.runtime import ActionRequest, InlineRuntime, Runtime
-from tasks.artifacts import Artifact, write_yaml
+from tasks.action import NATIVE
+from tasks.artifacts import Artifact, write_text, write_yaml
 from tasks.errors import EXIT_STATUS_OF, InputError, StageFailed
 from tasks.registry import find_action
 from tasks.spec import plain
 
 logger = logging.getLogger("deft.flow")
+
+STATUS_FILE = "status.json"
 
 
 class StageResult(BaseModel):
@@ -84,6 +87,7 @@ def run_stage(
     *,
     label: str | None = None,
     refresh: bool = False,
+    native: bool = False,
 ) -> StageResult:
     """Run an action with these spec values, or give what an equal earlier run left.
 
@@ -94,23 +98,28 @@ def run_stage(
         runtime: where to run it.
         label: what its spec and log file are called where one folder holds several stages of one action.
         refresh: compute even when an equal run is cached.
+        native: use our own image also where the action has another one.
 
     Raises:
         DeftError: of the class that the action's exit status stands for, with its error line.
     """
     action = find_action(category, name)
     spec = action.spec(values)
-    digest = action.digest(spec, runtime.image_digest(action.image))
+    image = NATIVE if native else action.image
+    digest = action.digest(spec, runtime.image_digest(image))
     folder = action.code.folder(spec)
     run = _run_action.with_options(name=action.title, task_run_name=action.title, refresh_cache=refresh)
-    state = run(digest, category, name, dict(values), label or name, runtime, return_state=True)
+    state = run(digest, category, name, dict(values), label or name, image, runtime, return_state=True)
     result: StageResult = state.result()
     if state.name != "Cached":
         return result
     if not result.intact():
         logger.info("%s: a cached file is gone or altered, computing again", action.title)
-        return run_stage(category, name, values, runtime, label=label, refresh=True)
+        return run_stage(category, name, values, runtime, label=label, refresh=True, native=native)
     logger.info("%s: unchanged inputs, taken from cache (%s)", action.title, digest[:12])
+    if folder != result.folder:
+        origin = f"unchanged inputs: taken from {result.folder}, computed by {result.computed_by}\n"
+        write_text(folder / f"{label or name}.log", origin)
     return result.placed_in(folder).model_copy(update={"cached": True})
 
 
@@ -120,32 +129,64 @@ def _key(_: object, parameters: dict[str, Any]) -> str:
 
 @task(cache_key_fn=_key, persist_result=True, result_serializer="json")
 def _run_action(
-    digest: str, category: str, name: str, values: dict[str, Any], label: str, runtime: Runtime
+    digest: str,
+    category: str,
+    name: str,
+    values: dict[str, Any],
+    label: str,
+    image: str,
+    runtime: Runtime,
 ) -> StageResult:
     """Write the spec into the stage's folder, run the action, and hash what it left."""
     action = find_action(category, name)
     spec = action.spec(values)
     folder = action.code.folder(spec)
     spec_file = write_yaml(folder / f"{label}_spec.yaml", plain(values))
+    before = _time_stamps(folder)
+    status_file = folder / STATUS_FILE
+    said_before = status_file.stat().st_size if status_file.is_file() else 0
     outcome = runtime.run(
         ActionRequest(
             category=category,
             argv=[name, "-e", str(spec_file)],
-            image=action.image,
+            image=image,
             log_file=folder / f"{label}.log",
         )
     )
     if outcome.exit_status:
         failure = EXIT_STATUS_OF.get(outcome.exit_status, StageFailed)
         raise failure(outcome.error or f"{action.title} ended with exit status {outcome.exit_status}")
+    outputs = action.outputs(spec)
+    _check_success(action.title, status_file, said_before, outputs.values(), before)
     return StageResult(
         stage=action.title,
         digest=digest,
         folder=folder,
-        artifacts={key: Artifact.of(path) for key, path in action.outputs(spec).items()},
+        artifacts={key: Artifact.of(path) for key, path in outputs.items()},
         seconds=outcome.seconds,
         computed_by=str(flow_run.get_name() or "outside a flow"),
     )
+
+
+def _time_stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def _check_success(
+    title: str, status_file: Path, said_before: int, outputs: Iterable[Path], before: Mapping[Path, int]
+) -> None:
+    """Do not believe an exit status of 0: containers are known to end well after a failure.
+
+    Raises:
+        StageFailed: the status file says FAILURE, or every output is from an earlier run.
+    """
+    if status_file.is_file():
+        for line in status_file.read_bytes()[said_before:].decode("utf-8", "replace").splitlines():
+            if '"FAILURE"' in line:
+                raise StageFailed(f"{title} reported success, but {status_file} says FAILURE: {line}")
+    written = [path for path in outputs if path.name != STATUS_FILE]
+    if written and all(before.get(path) == path.stat().st_mtime_ns for path in written):
+        raise StageFailed(f"{title} reported success, but wrote nothing: {written[0]} is from an earlier run")
 
 
 class _RunLog(APILogHandler):

@@ -20,7 +20,7 @@ from tasks.changenet.data_spec import (
     DatasetSection,
 )
 from tasks.errors import InputError
-from tasks.spec import READS, OptionalReadPath, OptionalWritePath, SpecModel, WritePath
+from tasks.spec import READS, OptionalPlainPath, OptionalReadPath, OptionalWritePath, SpecModel, WritePath
 
 ActionName = Literal["train", "evaluate", "inference", "export"]
 Size = Annotated[int, Field(ge=1)]
@@ -28,6 +28,7 @@ Size = Annotated[int, Field(ge=1)]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CLIP_MEAN = (0.4814547, 0.4578275, 0.4082107)
 CLIP_STD = (0.2686295, 0.2613026, 0.2757771)
+MODEL_MOUNT = "/model/"
 HIGHER_IS_BETTER = ("val_acc", "val_recall", "val_auc")
 
 
@@ -221,6 +222,7 @@ class Native(SpecModel):
             kept; 0 keeps the weights of the last step.
         threads: of torch on the CPU; 0 leaves torch's choice.
         cache: keep decoded, resized images in memory.
+        model_dir: stands for `/model` where no container mounts one (hand-over of the loop).
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -232,6 +234,7 @@ class Native(SpecModel):
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.99
     threads: Annotated[int, Field(ge=0)] = 0
     cache: bool = True
+    model_dir: OptionalPlainPath = None
 
 
 class ChangeNetSpec(SpecModel):
@@ -290,5 +293,10 @@ def rebase(action: ActionName, tree: DictConfig) -> None:
         raise InputError(f"visual_changenet {action}: set results_dir or {action}.results_dir")
     tree.results_dir = str(own) if own else f"{str(common).rstrip('/')}/{action}"
     tree[action].results_dir = None
+    model_dir, checkpoint = (
+        OmegaConf.select(tree, key) for key in ("native.model_dir", f"{action}.checkpoint")
+    )
+    if model_dir and str(checkpoint).startswith(MODEL_MOUNT) and not Path(checkpoint).exists():
+        tree[action].checkpoint = f"{model_dir}/{str(checkpoint).removeprefix(MODEL_MOUNT)}"
     if OmegaConf.select(tree, "dataset.classify.input_map") == "default":
         tree.dataset.classify.input_map = DEFAULT_LIGHTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -53,3 +53,32 @@ def reported(folder: Path, action: str) -> Iterator[Status]:
     except BaseException as error:
         status.write(f"{type(error).__name__}: {error}", "FAILURE")
         raise
+
+
+def status_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a status file since its last start; those that are not JSON objects are left out."""
+    lines: list[dict[str, Any]] = []
+    for text in file.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            lines = [line] if line.get("status") == "STARTED" else [*lines, line]
+    return lines
+
+
+def failures(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What went wrong, by the lines that say FAILURE."""
+    return [str(line.get("message", "no reason given")) for line in lines if line.get("status") == "FAILURE"]
+
+
+def validation_losses(lines: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """The validation loss by zero-based epoch."""
+    losses = {}
+    for line in lines:
+        metrics = line.get("kpi") or {}
+        epoch = metrics.get("epoch", line.get("epoch"))
+        if epoch is not None and metrics.get("val_loss") is not None:
+            losses[int(epoch)] = float(metrics["val_loss"])
+    return losses

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from blocks.runtime import Runtime
+from tasks.changenet.status import STATUS_FILE, status_lines, validation_losses
 from tasks.errors import StageFailed
 from tasks.stage import StageResult, run_stage
 
@@ -15,22 +16,42 @@ LATEST = "changenet_model_classify_latest.pth"
 
 
 class TrainedModel(BaseModel):
-    """The two checkpoints that a training offers: lowest validation loss, and the last epoch."""
+    """The two checkpoints that a training offers, lowest validation loss and last epoch, with that loss."""
 
     stage: StageResult
     best_val: Path
     latest: Path
+    val_loss_best_val: float | None
+    val_loss_latest: float | None
 
 
 def train_model(spec: dict[str, Any], runtime: Runtime) -> TrainedModel:
     """Run `visual_changenet train`.
 
     Raises:
-        StageFailed: training failed, or left no `model_epoch_*` and `model_best_*` checkpoint.
+        StageFailed: training failed, or wrote no new `model_epoch_*` and `model_best_*` checkpoint.
     """
+    folder = Path(spec["results_dir"]) / "train"
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("model_*.pth")}
     stage = run_stage("visual_changenet", "train", spec, runtime)
     newest = {kind: _newest(stage, kind) for kind in ("model_best_", "model_epoch_")}
-    return TrainedModel(stage=stage, best_val=newest["model_best_"], latest=newest["model_epoch_"])
+    for path in newest.values():
+        if not stage.cached and before.get(path) == path.stat().st_mtime_ns:
+            raise StageFailed(f"{stage.stage} reported success, but {path} is of an earlier training")
+    losses = validation_losses(status_lines(stage.path(STATUS_FILE)))
+    best_val, latest = newest["model_best_"], newest["model_epoch_"]
+    return TrainedModel(
+        stage=stage,
+        best_val=best_val,
+        latest=latest,
+        val_loss_best_val=losses.get(_epoch(best_val)),
+        val_loss_latest=losses.get(_epoch(latest)),
+    )
+
+
+def _epoch(checkpoint: Path) -> int:
+    """The zero-based epoch in a checkpoint's name, such as `model_epoch_007_step_00123.pth`."""
+    return int(checkpoint.stem.split("_")[2])
 
 
 def infer(spec: dict[str, Any], runtime: Runtime) -> Path:

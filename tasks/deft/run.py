@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +15,36 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.artifacts import sha256_of, timestamp_folder
+from tasks.dataset.leakage import ImageSet, check_disjoint
+from tasks.dataset.specs import read_spec
+from tasks.dataset.table import read_table
 from tasks.dataset.workspace import Workspace, check_sets, open_workspace
-from tasks.deft.state import BASELINE, STATE_FILE, DeftState, Phase, create_state, load_state
-from tasks.errors import DeftError
+from tasks.deft.audit import LEDGER, audited
+from tasks.deft.stages import FINAL
+from tasks.deft.state import STATE_FILE, DeftState, Phase, create_state, load_state, now
+from tasks.errors import DeftError, InputError
 from tasks.evaluation.contract import MetricContract, MetricResult
 
 logger = logging.getLogger("deft.flow")
+
+SHOWN_EVENTS = 5
+OFFLINE = ("HF_HUB_OFFLINE", "AIR_GAPPED")
+
+
+class RegressionGate(BaseModel):
+    """What happens when an iteration is worse than the best before it: the loop may rise between iterations.
+
+    Attributes:
+        enabled: whether to look at all.
+        max_worse: how much worse is let through, in the unit of the metric.
+        action: say so and go on, or stop the run.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = True
+    max_worse: float = Field(0, ge=0)
+    action: Literal["warn", "stop"] = "warn"
 
 
 class LoopSettings(BaseModel):
@@ -26,7 +52,7 @@ class LoopSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    metric: str
+    metric: str | dict[str, Any]
     max_iterations: int = Field(ge=1)
     min_recall: float = Field(ge=0, le=1)
     top_k_per_label: int = Field(ge=1)
@@ -34,8 +60,15 @@ class LoopSettings(BaseModel):
     knn_metric: Literal["cosine", "euclidean", "manhattan"]
     min_similarity: float = Field(ge=-1, le=1)
     filter_by_label: bool
-    max_new_rows: int | None = Field(ge=1)
+    max_new_rows: int | None = Field(ge=0)
     selection: Literal["nearest", "random"]
+    sdg_source: Literal["open", "pregenerated", "anomalygen", "none"]
+    num_sdg: int = Field(ge=1)
+    pregenerated_dir: Path | None
+    project: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    paint_on: Literal["golden", "pass_sample"]
+    min_allocation_ratio: float = Field(ge=0, le=1)
+    regression_gate: RegressionGate
     encoder: Literal["ChangeNet", "SigLIP", "CLIP"]
     encoder_path: str | None
     num_epochs: int | None = Field(ge=1)
@@ -60,41 +93,44 @@ class Run:
         """A path inside the folder of a phase."""
         return self.folder.joinpath(label, *parts)
 
-    def best(self, state: DeftState) -> tuple[str, Phase]:
-        """Label and phase of the best measured model: feasible first, then the metric, then the earlier."""
+    @property
+    def ledger(self) -> Path:
+        """The mining ledger of the run."""
+        return self.folder / LEDGER
+
+    def best(self, state: DeftState, *, with_final: bool = False) -> tuple[str, Phase]:
+        """Label and phase of the best measured model: feasible first, then the metric, then the earlier.
+
+        `with_final` also lets the model compete that tuning after the loop has registered.
+        """
         results = {
             label: MetricResult.model_validate(phase.metric_result)
             for label, phase in state.measured().items()
+            if with_final or label != FINAL
         }
         best = self.contract.best(list(results.values()))
         label = next(label for label, result in results.items() if result is best)
         return label, state.phase(label)
 
 
-def previous_label(label: str) -> str:
-    """The phase before an iteration: `baseline` before `iter1`."""
-    number = int(label.removeprefix("iter"))
-    return BASELINE if number == 1 else f"iter{number - 1}"
-
-
 @contextmanager
-def opened_run(
-    workspace_path: Path, settings: LoopSettings, results_dir: Path | None, offline: bool
-) -> Iterator[Run]:
+def opened_run(workspace_path: Path, settings: LoopSettings, results_dir: Path | None) -> Iterator[Run]:
     """The run that these settings go on with, or a new one, held against other processes.
+
+    A run that is taken up again is audited first, and its training set is held against the validation
+    and the KPI set once more.
 
     Args:
         workspace_path: the workspace's root.
         settings: what the person chose.
         results_dir: the run's own folder; by default the latest unfinished run of equal settings and
             equal data, else a new `results/run_<clock>`.
-        offline: whether hub access is off, for the record.
 
     Raises:
         DeftError: another process works on the run, or its folder belongs to other settings or data.
-        InputError: the workspace, the metric or a state file is not usable.
+        InputError: the workspace, the metric or a state file is not usable; or sets share images.
     """
-    contract = MetricContract.parse(settings.metric)
+    contract = MetricContract.of(settings.metric)
     workspace = open_workspace(workspace_path)
     check_sets(workspace)
     config = _config(workspace, settings)
@@ -103,20 +139,38 @@ def opened_run(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            if not (folder / STATE_FILE).exists():
-                create_state(
-                    folder,
-                    kpi_target=settings.metric,
-                    metric_contract=contract.model_dump(mode="json"),
-                    max_iterations=settings.max_iterations,
-                    config=config,
-                    offline=offline,
-                )
-            elif load_state(folder).config != config:
-                raise DeftError(f"{folder} is a run with other settings or data; choose another results_dir")
-            yield Run(folder, workspace, settings, contract)
+            run = Run(folder, workspace, settings, contract)
+            if (folder / STATE_FILE).exists():
+                _take_up(run, config)
+            else:
+                create_state(folder, _first_state(run, config))
+            yield run
     except Timeout as error:
         raise DeftError(f"another process works on {folder}; wait for it or stop it") from error
+
+
+def _take_up(run: Run, config: dict[str, Any]) -> None:
+    if _choice(load_state(run.folder)) != (config["settings"], config["sha256"]):
+        raise DeftError(f"{run.folder} is a run with other settings or data; choose another results_dir")
+    state = audited(run.folder)
+    for event in state.events[-SHOWN_EVENTS:]:
+        logger.info("so far: %d %s %s: %s", event.seq, event.step, event.status, event.summary)
+    combined = [phase.combined_training_csv for phase in state.iterations.values()]
+    newest = next((path for path in reversed(combined) if path), None)
+    if newest and state.status != "complete":
+        check_leakage(run, newest, "training set so far")
+
+
+def check_leakage(run: Run, rows_csv: Path, name: str) -> None:
+    """Check that rows in workspace coordinates show no image of the validation or the KPI set.
+
+    Raises:
+        InputError: some do.
+    """
+    space = run.workspace
+    rows = ImageSet(name, read_table(rows_csv), space.root, space.lighting)
+    for other, file in (("validation set", space.validation_csv), ("KPI set", space.kpi_csv)):
+        check_disjoint(rows, ImageSet(other, read_table(file), space.images_dir, space.lighting))
 
 
 def _new_folder(results: Path) -> Path:
@@ -125,15 +179,51 @@ def _new_folder(results: Path) -> Path:
 
 def _unfinished(results: Path, config: dict[str, Any]) -> Path | None:
     for state_file in sorted(results.glob(f"run_*/{STATE_FILE}"), reverse=True):
-        state = load_state(state_file.parent)
-        if state.status != "complete" and state.config == config:
-            logger.info("going on with %s after %d committed stages", state_file.parent, len(state.events))
+        try:
+            state = load_state(state_file.parent)
+        except InputError as error:
+            logger.warning("%s is left alone: %s", state_file.parent, error)
+            continue
+        if state.status != "complete" and _choice(state) == (config["settings"], config["sha256"]):
+            logger.info("going on with %s after %d committed stages", state_file.parent, len(state.done()))
             return state_file.parent
     return None
 
 
+def _choice(state: DeftState) -> tuple[Any, Any]:
+    """What makes two runs the same one: equal settings on equal data."""
+    return state.config.get("settings"), state.config.get("sha256")
+
+
+def _first_state(run: Run, config: dict[str, Any]) -> DeftState:
+    metric, contract = run.settings.metric, run.contract
+    return DeftState(
+        started_at=now(),
+        kpi_target=metric
+        if isinstance(metric, str)
+        else f"{contract.display_name} {contract.operator} {contract.target:g} {contract.unit}",
+        metric_contract=contract.model_dump(mode="json"),
+        results_dir=run.folder,
+        max_iterations=run.settings.max_iterations,
+        execution_policy=_execution_policy(),
+        config=config,
+    )
+
+
+def _execution_policy() -> dict[str, Any]:
+    offline = next((name for name in OFFLINE if os.environ.get(name, "") not in ("", "0")), None)
+    allowed = ("package_install", "remote_fetch", "container_pull", "registry_login")
+    return {
+        "network_mode": "airgap" if offline else "network-enabled",
+        "activation_source": f"environment variable {offline}" if offline else "default",
+        **{f"allow_{what}": not offline for what in allowed},
+        "python_executable": sys.executable,
+        "hf_offline": bool(offline),
+    }
+
+
 def _config(workspace: Workspace, settings: LoopSettings) -> dict[str, Any]:
-    """The run's configuration as it stands in the state: paths, content of the sets, settings."""
+    """The run's configuration as it stands in the state: paths, generator, mining, settings, data."""
     sets = {
         "specs_file": workspace.baseline_spec,
         "training_csv": workspace.training_csv,
@@ -141,9 +231,27 @@ def _config(workspace: Workspace, settings: LoopSettings) -> dict[str, Any]:
         "kpi_test_csv": workspace.kpi_csv,
         "mining_pool_csv": workspace.pool_csv,
     }
+    spec = read_spec(workspace.baseline_spec)
+    train = spec.get("train") or {}
     return {
         **{name: str(path) if path else None for name, path in sets.items()},
         "images_dir": str(workspace.images_dir),
+        "mining_images_root": str(workspace.images_dir),
+        "batch_size": spec["dataset"]["classify"].get("batch_size"),
+        "num_epochs": settings.num_epochs or train.get("num_epochs"),
+        "num_gpus": train.get("num_gpus", 1),
+        "anomalygen": {
+            "mode": "inference_only",
+            "source": settings.sdg_source,
+            "project": settings.project,
+            "num_SDG": settings.num_sdg,
+        },
+        "mining_filter": {
+            "top_k_per_target": settings.topn,
+            "metric": settings.knn_metric,
+            "min_similarity": settings.min_similarity,
+            "history_aware": {"enabled": True, "identity": "filepath", "history_file": LEDGER},
+        },
+        "settings": settings.model_dump(mode="json"),
         "sha256": {name: sha256_of(path) for name, path in sets.items() if path},
-        **settings.model_dump(mode="json"),
     }

@@ -30,12 +30,17 @@ def trajectory_table(state: DeftState, contract: MetricContract) -> str:
                 label,
                 str(phase.training_rows),
                 f"{result.value:.2f} {result.unit}",
-                f"{extra['far_pct_at_recall_99_5']:.2f} %",
-                f"{extra['auc']:.4f}",
-                f"{phase.threshold:.4g}",
+                _figure(extra.get("far_pct_at_recall_99_5"), ".2f", " %"),
+                _figure(extra.get("auc"), ".4f"),
+                _figure(phase.threshold, ".4g"),
                 "yes" if phase.passed else "no",
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _figure(value: object, form: str, unit: str = "") -> str:
+    """A figure that another evaluator than ours may not give."""
+    return f"{value:{form}}{unit}" if isinstance(value, float | int) else "—"

@@ -13,7 +13,7 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from tasks.artifacts import read_json, sha256_of, write_json, write_parquet
+from tasks.artifacts import read_json, sha256_of, write_json, write_parquet, write_text
 from tasks.embedding.tables import read_parquet, texts
 from tasks.errors import InputError, StageFailed, listed
 from tasks.mining.paths import identity
@@ -120,6 +120,21 @@ def mined_before(history: Path, iteration: int) -> list[str]:
 def mined_so_far(history: Path) -> set[str]:
     """The identity of every image in the ledger; empty when there is none yet."""
     return read_ledger(history).paths() if history.is_file() else set()
+
+
+def forget_after(history: Path, rounds: int) -> None:
+    """Take a ledger back to its first `rounds` iterations; the longer one stays beside it as .bak.
+
+    Raises:
+        InputError: the ledger is corrupt.
+    """
+    if not history.is_file() or len(read_ledger(history).iterations) <= rounds:
+        return
+    entries = read_ledger(history).iterations[:rounds]
+    write_text(history.with_suffix(".json.bak"), history.read_text(encoding="utf-8"))
+    count = sum(entry.selected_count for entry in entries)
+    shorter = Ledger(iterations=entries, cumulative_unique_count=count)
+    write_json(history, shorter.model_dump(mode="json"))
 
 
 def select_new(

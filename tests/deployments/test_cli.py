@@ -75,6 +75,21 @@ def test_parameter_out_of_range_is_one_line(server, tmp_path, value):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--metric", "{name: escapes, operator: '<'}"], "display_name: required"),
+        (["--metric", "Beauty < 3%"], "metric"),
+        (["--regression-gate", "{action: shout}"], "regression_gate.action"),
+    ],
+)
+def test_parameter_with_fields_is_written_as_yaml(server, tmp_path, words, named):
+    done = deft("run", "deft-aoi", "--workspace", tmp_path, "--max-iterations", "1", *words, server=server)
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_action_answers_as_its_console_script(predictions, tmp_path):
     words = ["vlm_bcq", f"predictions_json={predictions}", f"results_dir={tmp_path / 'out'}"]
     ours = deft("action", "gap_analysis", *words)

@@ -1,9 +1,5 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,9 +8,10 @@ import yaml
 from filelock import FileLock
 
 from flows.deft_aoi import deft_aoi
-from tasks.artifacts import read_json
-from tasks.deft.state import LOG_FILE, load_state
-from tasks.errors import DeftError, InputError
+from tasks.artifacts import read_json, write_json
+from tasks.deft.state import LOG_FILE, STATE_FILE, load_state, write_state
+from tasks.errors import DeftError, InputError, StageFailed
+from tasks.registry import run_in_process
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -22,12 +19,19 @@ NEVER = "FAR < 0% at Recall=100%"
 
 
 def loop(workspace, **more):
-    parameters = {"max_iterations": 1, "metric": NEVER, "min_similarity": -1.0, "topn": 2, **more}
+    given = {"max_iterations": 1, "metric": NEVER, "min_similarity": -1.0, "topn": 2, "sdg_source": "none"}
+    parameters = {**given, **more}
     return deft_aoi(workspace, **parameters)
 
 
 def stages(state, label):
     return [event.stage for event in state.events if event.iter == label and event.status == "ok"]
+
+
+def trained(state, label):
+    """Whether the phase was trained in this run, rather than taken from an earlier one."""
+    log = state.results_dir / label / "train" / "train.log"
+    return "unchanged inputs" not in log.read_text()
 
 
 def scores(state, label):
@@ -36,8 +40,6 @@ def scores(state, label):
 
 @pytest.fixture(scope="module")
 def finished(tiny_workspace, tmp_path_factory, prefect_server):
-    import shutil
-
     workspace = shutil.copytree(tiny_workspace, tmp_path_factory.mktemp("loop") / "ws")
     return workspace, loop(workspace, max_iterations=2)
 
@@ -87,8 +89,8 @@ def test_new_run_on_equal_inputs_trains_nothing(finished):
     workspace, before = finished
     state = loop(workspace, max_iterations=2)
     assert state.results_dir != before.results_dir
-    assert not (state.results_dir / "baseline" / "train" / "train.log").exists()
-    assert not (state.results_dir / "iter2" / "train" / "train.log").exists()
+    assert not trained(state, "baseline")
+    assert not trained(state, "iter2")
     for label in state.measured():
         assert (scores(state, label) == scores(before, label)).all()
         assert state.phase(label).inference_csv.is_relative_to(state.results_dir)
@@ -108,9 +110,9 @@ def test_control_draws_as_many_samples_as_mining_would_give(workspace):
 def test_control_arm_takes_the_baseline_of_an_earlier_run(finished):
     workspace, before = finished
     state = loop(workspace, max_iterations=2, selection="random")
-    assert not (state.results_dir / "baseline" / "train" / "train.log").exists()
+    assert not trained(state, "baseline")
     assert state.phase("iter1").mined_count == before.phase("iter1").mined_count
-    assert (state.results_dir / "iter2" / "train" / "train.log").exists()
+    assert trained(state, "iter2")
 
 
 def test_failed_run_goes_on_after_the_cause_is_mended(workspace):
@@ -160,36 +162,151 @@ def test_unknown_metric_is_named_before_anything_is_written(workspace):
     assert not (workspace / "results").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("after", ["train", "rca", "data_mining", "data_merge"])
-def test_killed_run_ends_with_the_same_sets_and_scores(finished, workspace, after, tmp_path):
-    """SIGKILL as soon as the log holds a commit of `after`; the same command then goes on."""
-    from prefect.settings import PREFECT_API_URL
-
-    code = (
-        "import sys; from flows.deft_aoi import deft_aoi;"
-        f"deft_aoi(sys.argv[1], max_iterations=2, metric={NEVER!r}, min_similarity=-1.0, topn=2)"
-    )
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": PREFECT_API_URL.value(),
-        "PREFECT_LOCAL_STORAGE_PATH": str(tmp_path / "results"),
+def test_consumer_reproduces_the_kpi_scores_bit_for_bit(finished, tmp_path):
+    workspace, state = finished
+    best = read_json(state.results_dir / "best_model.json")
+    spec = yaml.safe_load((state.results_dir / "best_model_inference_spec.yaml").read_text())
+    spec["dataset"]["classify"]["infer_dataset"] = {
+        "csv_path": str(workspace / "kpi" / "testing_set.csv"),
+        "images_dir": best["images_dir"],
     }
-    process = subprocess.Popen([sys.executable, "-c", code, str(workspace)], env=environment)
-    while process.poll() is None:
-        logs = list(workspace.glob(f"results/*/{LOG_FILE}"))
-        if logs and f'"stage":"{after}"' in logs[0].read_text():
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = subprocess.run([sys.executable, "-c", code, str(workspace)], env=environment, check=False)
-    assert done.returncode == 0
-    (folder,) = (workspace / "results").iterdir()
-    state, expected = load_state(folder), finished[1]
-    assert state.status == "complete"
-    for label in expected.measured():
-        assert (scores(state, label) == scores(expected, label)).all()
+    spec["inference"]["results_dir"] = spec["results_dir"] = str(tmp_path)
+    file = tmp_path / "filled.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    assert run_in_process("visual_changenet", ["inference", "-e", str(file)]) == 0
+    reproduced = (tmp_path / "inference.csv").read_bytes()
+    assert reproduced == state.phase(best["iteration"]).inference_csv.read_bytes()
+    assert float(best["threshold"]) == spec["model"]["classify"]["eval_margin"]
+
+
+def test_summary_after_every_iteration(finished):
+    _, state = finished
     for label in ("iter1", "iter2"):
-        sets = [one.phase(label).combined_training_csv.read_text() for one in (state, expected)]
-        assert sets[0] == sets[1]
+        text = (state.results_dir / f"{label}_summary.md").read_text()
+        assert f"{state.phase(label).training_rows:,}" in text
+        assert len(text.split()) <= 300
+    assert "the loop stops" in text
+
+
+def test_run_that_is_taken_up_shows_its_last_events_and_is_checked_for_leakage(workspace, caplog):
+    state = loop(workspace, max_iterations=2)
+    stop_after(state, "iter1", "rca")
+    mined = pd.read_csv(state.phase("iter1").new_rows_csv, dtype=str).iloc[0]
+    kpi = pd.read_csv(workspace / "kpi" / "testing_set.csv", dtype=str).iloc[0]
+    image = workspace / mined["input_path"] / f"{mined['object_name']}_SolderLight.jpg"
+    shutil.copy(workspace / "images" / kpi["input_path"] / f"{kpi['object_name']}_SolderLight.jpg", image)
+    with caplog.at_level("INFO"), pytest.raises(InputError, match="leakage: 1 rows of the training set so"):
+        loop(workspace, max_iterations=2)
+    assert caplog.text.count("so far: ") == 5
+
+
+def stop_after(state, label, stage):
+    """Strike the commits after one from the state, as if the run had been killed then."""
+    last = next(n for n, one in enumerate(state.events) if (one.iter, one.stage) == (label, stage))
+    state.events = state.events[: last + 1]
+    state.status, state.completed_at, state.final_artifacts = "in_progress", None, None
+    write_state(state.results_dir, state)
+
+
+def test_edited_training_set_is_made_again(workspace):
+    state = loop(workspace)
+    expected = state.phase("iter1").combined_training_csv.read_text()
+    stop_after(state, "iter1", "train")
+    state.phase("iter1").combined_training_csv.write_text(expected.replace("PASS", "pass"))
+    again = loop(workspace, results_dir=state.results_dir)
+    assert again.phase("iter1").combined_training_csv.read_text() == expected
+    assert "was changed after its commit" in again.restarts[0].findings[-1]
+    assert again.restarts[0].went_on_with == "iter1/data_merge"
+
+
+def test_state_changed_by_hand_is_reported_and_not_believed(workspace, caplog):
+    state = loop(workspace, metric="FAR <= 100% at Recall=100%")
+    file = state.results_dir / STATE_FILE
+    content = read_json(file)
+    content["iterations"]["baseline"]["metric_result"]["value"] = 0.0
+    file.write_text(json.dumps(content))
+    again = loop(workspace, metric="FAR <= 100% at Recall=100%", results_dir=state.results_dir)
+    assert "changed by hand" in caplog.text
+    assert again.phase("baseline").metric_result == state.phase("baseline").metric_result
+    assert again.status == "complete"
+
+
+def test_finished_run_is_not_touched_by_the_same_folder_again(finished):
+    workspace, state = finished
+    before = (state.results_dir / STATE_FILE).read_bytes()
+    assert loop(workspace, max_iterations=2, results_dir=state.results_dir).status == "complete"
+    assert (state.results_dir / STATE_FILE).read_bytes() == before
+
+
+def test_no_new_row_is_a_hard_stop(workspace):
+    with pytest.raises(DeftError, match="mining and generation gave nothing"):
+        loop(workspace, min_similarity=1.0)
+    (folder,) = (workspace / "results").iterdir()
+    state = load_state(folder)
+    assert state.status == "failed"
+    assert not (folder / "best_model.json").exists()
+
+
+@pytest.fixture
+def brought(tmp_path):
+    """A contract whose results somebody brings: 5 escapes of the baseline, 9 of the first iteration."""
+    for label, value in (("baseline", 5), ("iter1", 9)):
+        write_json(tmp_path / f"{label}.json", {"name": "escapes", "value": value, "unit": "boards"})
+    return {
+        "name": "escapes",
+        "display_name": "Escapes",
+        "operator": "<",
+        "target": 1,
+        "unit": "boards",
+        "evaluator": {"type": "artifact", "producer": "line 3", "path": str(tmp_path / "{iter_label}.json")},
+    }
+
+
+def test_gate_stops_a_run_that_gets_worse(workspace, brought):
+    with pytest.raises(StageFailed, match="iter1 is worse than the best before: 5 → 9 boards"):
+        loop(workspace, metric=brought, regression_gate={"action": "stop", "max_worse": 3})
+    (folder,) = (workspace / "results").iterdir()
+    assert load_state(folder).status == "failed"
+
+
+@pytest.mark.parametrize("gate", [{"action": "stop", "max_worse": 4}, {"action": "warn"}, {"enabled": False}])
+def test_gate_lets_a_run_go_on_and_its_best_model_is_not_the_last(workspace, brought, gate, caplog):
+    state = loop(workspace, metric=brought, regression_gate=gate)
+    assert read_json(state.results_dir / "best_model.json")["iteration"] == "baseline"
+    assert ("worse than the best before" in caplog.text) == (gate == {"action": "warn"})
+
+
+def test_command_measures_the_metric(workspace, tmp_path):
+    program = tmp_path / "my evaluator.py"
+    program.write_text(
+        "#!/usr/bin/env python3\n"
+        "import csv, json, sys\n"
+        "given = dict(zip(sys.argv[2::2], sys.argv[3::2]))\n"
+        "rows = list(csv.DictReader(open(given['--inference-csv'])))\n"
+        "result = {'name': 'defects_seen', 'value': len(rows), 'unit': sys.argv[1], 'passed': False}\n"
+        "json.dump(result, open(given['--output-json'], 'w'))\n"
+    )
+    program.chmod(0o755)
+    contract = {
+        "name": "defects_seen",
+        "display_name": "Defects seen",
+        "operator": ">=",
+        "target": 40,
+        "unit": "per board",
+        "evaluator": {"type": "command", "executable": str(program), "args": ["per board"]},
+    }
+    state = loop(workspace, metric=contract)
+    assert state.phase("baseline").metric_result["value"] == 48
+    assert state.final_artifacts["stop_reason"] == "metric_met"
+    assert read_json(state.results_dir / "best_model.json")["far_pct"] is None
+
+
+def test_container_generator_needs_a_runtime_that_starts_images(workspace):
+    with pytest.raises(InputError, match="needs a runtime that starts NVIDIA's image"):
+        loop(workspace, sdg_source="anomalygen")
+    assert not (workspace / "results").exists()
+
+
+def test_pregenerated_pairs_need_their_folder(workspace):
+    with pytest.raises(InputError, match="pregenerated_dir"):
+        loop(workspace, sdg_source="pregenerated")

@@ -50,6 +50,7 @@ def test_equal_content_at_another_place_is_taken_from_the_cache_into_the_new_fol
     assert second.cached
     assert second.path("kpi_gaps.jsonl") == tmp_path / "other" / "kpi_gaps.jsonl"
     assert second.path("kpi_gaps.jsonl").read_bytes() == first.path("kpi_gaps.jsonl").read_bytes()
+    assert f"taken from {tmp_path / 'out'}" in (tmp_path / "other" / "vlm_bcq.log").read_text()
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_text("x")])
@@ -91,13 +92,37 @@ def test_spec_error_is_raised_before_anything_is_written(tmp_path, predictions):
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.json"]
 
 
+class Idle(InlineRuntime):
+    """Says that all went well, and did nothing; with `says`, that stands in the status file."""
+
+    _block_type_slug = "idle-runtime"
+    says: str = ""
+
+    def run(self, request):
+        if self.says:
+            super().run(request)
+            with (request.log_file.parent / "status.json").open("a") as status:
+                status.write(self.says)
+        return ActionOutcome(exit_status=0, error="", seconds=0)
+
+
+def test_outputs_of_an_earlier_run_are_not_taken_for_new_ones(tmp_path, predictions):
+    analyse(predictions, tmp_path / "out")
+    predictions.write_text(json.dumps([{"video_id": str(tmp_path), "response": "yes", "gt": "yes"}]))
+    with pytest.raises(StageFailed, match=r"wrote nothing: .* is from an earlier run"):
+        analyse(predictions, tmp_path / "out", Idle())
+
+
+def test_failure_in_the_status_file_counts_more_than_the_exit_status(tmp_path, predictions):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "status.json").write_text('{"status": "FAILURE", "message": "of an earlier run"}\n')
+    analyse(predictions, tmp_path / "out", Idle(says='{"status": "SUCCESS"}\n'))
+    predictions.write_text(json.dumps([{"video_id": str(tmp_path), "response": "yes", "gt": "no"}]))
+    with pytest.raises(StageFailed, match=r"status\.json says FAILURE: .*no memory"):
+        analyse(predictions, tmp_path / "out", Idle(says='{"status": "FAILURE", "message": "no memory"}\n'))
+
+
 def test_action_that_leaves_nothing_is_a_failure(tmp_path, predictions):
-    class Idle(InlineRuntime):
-        _block_type_slug = "idle-runtime"
-
-        def run(self, request):
-            return ActionOutcome(exit_status=0, error="", seconds=0)
-
     with pytest.raises(StageFailed, match=r"left no .*bcq_summary\.json"):
         analyse(predictions, tmp_path / "out", Idle())
 
