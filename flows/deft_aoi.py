@@ -36,14 +36,14 @@ def deft_aoi(
     topn: Annotated[int, Field(ge=1)] = 5,
     knn_metric: Literal["cosine", "euclidean", "manhattan"] = "cosine",
     min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.9,
-    filter_by_label: bool = False,
+    filter_by_label: bool = True,
     max_new_rows: Annotated[int, Field(ge=0)] | None = None,
-    selection: Literal["nearest", "random"] = "nearest",
+    selection: Literal["nearest", "nearest_defects", "random"] = "nearest_defects",
     sdg_source: Literal["open", "pregenerated", "anomalygen", "none"] = "open",
     num_sdg: Annotated[int, Field(ge=1)] = 20,
     pregenerated_dir: Path | None = None,
     project: str = "board",
-    paint_on: Literal["golden", "pass_sample"] = "golden",
+    paint_on: Literal["golden", "pass_sample"] = "pass_sample",
     min_allocation_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5,
     encoder: Literal["ChangeNet", "SigLIP", "CLIP"] = "ChangeNet",
     encoder_path: str | None = None,
@@ -71,15 +71,17 @@ def deft_aoi(
         topn: nearest pool images looked up for each weak sample.
         knn_metric: distance between embeddings.
         min_similarity: lowest cosine similarity of a mined image to its weak sample.
-        filter_by_label: keep only neighbours that have the label of their weak sample.
+        filter_by_label: look for the neighbours of a weak sample among the pool images of its label.
         max_new_rows: at most so many mined samples per iteration; none means all, 0 switches mining off.
-        selection: nearest, or random as a control that draws equally many pool samples by chance.
+        selection: nearest pool samples; or nearest defects, and as many PASS samples as would be nearest
+            drawn by chance; or all at random, as a control.
         sdg_source: who makes synthetic pairs: our own generator (open), NVIDIA's container
             (anomalygen), a folder of finished pairs (pregenerated), or nobody (none).
         num_sdg: synthetic pairs asked for in each iteration.
         pregenerated_dir: the folder that holds sdg/, for sdg_source=pregenerated.
         project: name of the texture, the part before + in the names of synthetic defects.
-        paint_on: our generator paints on golden crops, or on the test crops of PASS rows.
+        paint_on: our generator paints on the test crops of PASS rows, whose golden crop is then the OK
+            picture, so that pairs differ as real ones do; or on golden crops.
         min_allocation_ratio: least share of the pairs asked for that must find a place.
         encoder: ChangeNet uses the best model so far; SigLIP and CLIP need a snapshot or the hub.
         encoder_path: local snapshot or hub id of a SigLIP or CLIP encoder.

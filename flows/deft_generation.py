@@ -97,6 +97,7 @@ def _our_pictures(run: Run, space: Workspace) -> dict[str, Any]:
         "clean_csv": [space.training_csv, *([pool] if has_goldens else [])],
         "images_dir": space.images_dir,
         "train_yaml": space.baseline_spec,
+        "keep_out": [space.validation_csv, space.kpi_csv],
         "paint_on": run.settings.paint_on,
     }
 

@@ -16,7 +16,7 @@ from tasks.dataset.table import MANDATORY, read_table
 from tasks.deft.run import Run, check_leakage
 from tasks.deft.stages import Step, previous_label
 from tasks.errors import DeftError
-from tasks.mining.control import draw_control
+from tasks.mining.control import draw_control, with_random_pass
 from tasks.mining.floor import FloorSummary, apply_floor
 from tasks.mining.ledger import mined_before, select_new
 from tasks.mining.pool import resolve_pool
@@ -74,6 +74,7 @@ def mine_new_rows(run: Run, step: Step, runtime: Runtime) -> tuple[Mined, Path |
             topn=settings.topn,
             knn_metric=settings.knn_metric,
             filter_by_label=settings.filter_by_label,
+            filter_mode="within_label" if settings.filter_by_label else "post",
         ),
         output="mined_raw.parquet",
         runtime=runtime,
@@ -81,7 +82,7 @@ def mine_new_rows(run: Run, step: Step, runtime: Runtime) -> tuple[Mined, Path |
     )
     floor = settings.min_similarity if settings.knn_metric == "cosine" else None
     kept = apply_floor(found.mined, found.source_embeddings, found.target_embeddings, filtered, floor)
-    candidates = _control(run, step, kept, pool) if settings.selection == "random" else kept.candidates
+    candidates = _candidates(run, step, kept, pool)
     selection = select_new(
         run.ledger,
         _round(run, step),
@@ -179,13 +180,19 @@ def _used_before(run: Run, step: Step, folder: Path) -> Path:
     return write_parquet(folder / "used_before.parquet", pa.table({"filepath": paths}))
 
 
-def _control(run: Run, step: Step, kept: FloorSummary, pool: Path) -> Path:
-    """As many pool images as mining would have given, drawn at random; drawn once an iteration."""
-    control = kept.candidates.with_name("control.parquet")
-    if not control.is_file():
-        count = min(kept.kept_count, run.settings.max_new_rows or kept.kept_count)
-        draw_control(pool, count, run.settings.seed + step.iteration, run.ledger, control)
-    return control
+def _candidates(run: Run, step: Step, kept: FloorSummary, pool: Path) -> Path:
+    """What the ledger selects from, by the selection that was chosen."""
+    settings = run.settings
+    if settings.selection == "nearest":
+        return kept.candidates
+    output = kept.candidates.with_name(f"{settings.selection}.parquet")
+    seed, used = settings.seed + step.iteration, mined_before(run.ledger, _round(run, step))
+    if settings.selection == "nearest_defects":
+        with_random_pass(kept.candidates, pool, seed, used, output)
+    else:
+        count = min(kept.kept_count, settings.max_new_rows or kept.kept_count)
+        draw_control(pool, count, seed, used, output)
+    return output
 
 
 def _low_yield(run: Run, step: Step, kept: int) -> str | None:

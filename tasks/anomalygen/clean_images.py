@@ -17,7 +17,7 @@ from tasks.anomalygen.dataset_folder import DatasetFolder, files_of, open_datase
 from tasks.anomalygen.spec import GenerateSpec
 from tasks.artifacts import sha256_of
 from tasks.dataset.leakage import thumbnail
-from tasks.dataset.table import MANDATORY, Lighting, is_pass, lighting_of, read_table
+from tasks.dataset.table import MANDATORY, Lighting, is_pass, lighting_of, read_table, row_files
 from tasks.errors import InputError, listed
 from tasks.mining.floor import fair_order
 
@@ -97,12 +97,20 @@ class CleanSource:
             )
         return pictures
 
+    @cached_property
+    def kept_out(self) -> list[Path]:
+        """The test crops that nothing may be painted on, every lighting."""
+        root = self.spec.images_dir or Path()
+        tables = [read_table(file, what="keep_out") for file in self.spec.keep_out]
+        rows = [row_files(table, root, self.lighting, "input_path") for table in tables]
+        return [file for table in rows for files in table for file in files]
+
     def files(self) -> list[Path]:
         """Every file that decides what the clean pictures are and show."""
         if self.spec.dataset_dir:
             return files_of(self.spec.dataset_dir)
         shown = (file for picture in self._of_table() for file in (*picture.files, *picture.originals))
-        return [*self.spec.clean_csv, *dict.fromkeys(shown)]
+        return [*self.spec.clean_csv, *dict.fromkeys(shown), *self.spec.keep_out, *self.kept_out]
 
     def _of_dataset(self, dataset: DatasetFolder) -> list[CleanPicture]:
         return [
@@ -132,19 +140,20 @@ class CleanSource:
         return CleanPicture(str(files[0].relative_to(root) if inside else files[0]), files, originals)
 
 
-def usable(pictures: Sequence[CleanPicture], weak: Sequence[Path]) -> list[CleanPicture]:
-    """The pictures that are no weak sample's own, by path or by content.
+def usable(pictures: Sequence[CleanPicture], measured: Sequence[Path]) -> list[CleanPicture]:
+    """The pictures that are none of `measured`, by path or by content.
 
-    Weak samples come from the KPI set: what is trained on must not show them.
+    Those are the weak samples' own, which come from the KPI set, and others of validation and KPI set:
+    what is trained on must not show them.
 
     Raises:
         InputError: none is left.
     """
-    paths = {file.resolve() for file in weak}
-    contents = {sha256_of(file) for file in weak if file.is_file()}
-    absent = sum(not file.is_file() for file in weak)
+    paths = {file.resolve() for file in measured}
+    contents = {sha256_of(file) for file in measured if file.is_file()}
+    absent = sum(not file.is_file() for file in measured)
     if absent:
-        logger.warning("%d pictures of weak samples do not exist; only their paths are compared", absent)
+        logger.warning("%d measured pictures do not exist; only their paths are compared", absent)
     kept = [
         picture
         for picture in pictures
@@ -155,13 +164,13 @@ def usable(pictures: Sequence[CleanPicture], weak: Sequence[Path]) -> list[Clean
     ]
     if len(kept) < len(pictures):
         logger.warning(
-            "%d of %d clean pictures are pictures of weak samples and are not used",
+            "%d of %d clean pictures are measured ones and are not used",
             len(pictures) - len(kept),
             len(pictures),
         )
     if not kept:
         raise InputError(
-            f"all {len(pictures)} clean pictures are pictures of weak samples; "
+            f"all {len(pictures)} clean pictures are measured ones; "
             "give clean pictures that are not in the KPI set"
         )
     return kept

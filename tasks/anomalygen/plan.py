@@ -77,7 +77,7 @@ class Plan:
     def pictures(self) -> list[CleanPicture]:
         """The clean pictures that may be used, in the order of use."""
         weak, labels = self.weak
-        pictures = usable(self.source.pictures, weak)
+        pictures = usable(self.source.pictures, [*weak, *self.source.kept_out])
         if self.spec.similar_to_weak:
             order = order_of_likeness([picture.files[0] for picture in pictures], weak, labels)
         else:

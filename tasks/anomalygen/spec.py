@@ -27,6 +27,8 @@ class GenerateSpec(SpecModel):
         train_yaml: names the lightings of `clean_csv`.
         paint_on: with `clean_csv`: on golden crops, or on the test crops of PASS rows, in which case
             the OK picture of a pair is the golden crop of that row.
+        keep_out: ChangeNet CSV, or several, such as validation and KPI set, below the same image root;
+            a picture that is a test crop of theirs, by path or by content, is not painted on.
         similar_to_weak: take clean pictures that look like the weak samples first, else in random order.
         num_SDG: how many samples.
         seed: of everything random.
@@ -51,6 +53,7 @@ class GenerateSpec(SpecModel):
     images_dir: OptionalPlainPath = None
     train_yaml: OptionalReadPath = None
     paint_on: Literal["golden", "pass_sample"] = "golden"
+    keep_out: Annotated[tuple[Path, ...], BeforeValidator(_absolute_paths)] = ()
     similar_to_weak: bool = True
     num_SDG: PositiveInt = 20  # noqa: N815 - as the container spells it
     seed: NonNegativeInt = 42
@@ -71,6 +74,8 @@ class GenerateSpec(SpecModel):
             raise ValueError("give exactly one of dataset_dir and clean_csv, the source of clean pictures")
         if self.clean_csv and not (self.images_dir and self.train_yaml):
             raise ValueError("clean_csv needs images_dir (its image root) and train_yaml (its lightings)")
+        if self.keep_out and not self.clean_csv:
+            raise ValueError("keep_out goes with clean_csv, whose image root and lightings it shares")
         if self.dataset_dir and self.paint_on != "golden":
             raise ValueError("paint_on=pass_sample needs clean_csv: dataset_dir has no golden crops")
         if self.per_defect and self.weights:

@@ -61,7 +61,7 @@ class LoopSettings(BaseModel):
     min_similarity: float = Field(ge=-1, le=1)
     filter_by_label: bool
     max_new_rows: int | None = Field(ge=0)
-    selection: Literal["nearest", "random"]
+    selection: Literal["nearest", "nearest_defects", "random"]
     sdg_source: Literal["open", "pregenerated", "anomalygen", "none"]
     num_sdg: int = Field(ge=1)
     pregenerated_dir: Path | None

@@ -117,11 +117,6 @@ def mined_before(history: Path, iteration: int) -> list[str]:
     return [path for entry in entries if entry.iteration < iteration for path in entry.selected_filepaths]
 
 
-def mined_so_far(history: Path) -> set[str]:
-    """The identity of every image in the ledger; empty when there is none yet."""
-    return read_ledger(history).paths() if history.is_file() else set()
-
-
 def forget_after(history: Path, rounds: int) -> None:
     """Take a ledger back to its first `rounds` iterations; the longer one stays beside it as .bak.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -27,13 +27,17 @@ class EncoderChoice(BaseModel):
 
 
 class Search(BaseModel):
-    """What counts as near: how many neighbours, by which distance, and whether labels must agree."""
+    """What counts as near: how many neighbours, by which distance, and whether labels must agree.
+
+    Labels agree after the search (`post`, as the container does) or by a search within each label.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     topn: int
     knn_metric: str
     filter_by_label: bool
+    filter_mode: Literal["post", "within_label"] = "post"
 
 
 class Neighbours(BaseModel):
@@ -92,6 +96,7 @@ def find_neighbours(
             "topn": search.topn,
             "knn_metric": search.knn_metric,
             "filter_by_label": "true" if search.filter_by_label else "false",
+            "filter_mode": search.filter_mode,
         },
         runtime,
     )

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from tasks.anomalygen.clean_images import CleanPicture, CleanSource, fair_rows, order_of_likeness, usable
+from tasks.anomalygen.generate import files_read
+from tasks.anomalygen.plan import Plan
 from tasks.dataset.table import is_pass, read_table
 from tasks.errors import InputError
 
@@ -82,8 +84,26 @@ def test_weak_pictures_are_dropped_by_path_and_by_content(picture, tmp_path, cap
         kept = usable([clean(file) for file in files], [tmp_path / "link.png", copy])
     assert [one.files[0] for one in kept] == [files[2]]
     assert "2 of 3 clean pictures" in caplog.text
-    with pytest.raises(InputError, match="all 2 clean pictures are pictures of weak samples"):
+    with pytest.raises(InputError, match="all 2 clean pictures are measured ones"):
         usable([clean(file) for file in files[:2]], files)
+
+
+def test_nothing_is_painted_on_what_is_measured(space, generation):
+    """Also where the KPI set's own rows are offered as clean pictures."""
+    offered = generation(
+        paint_on="pass_sample",
+        clean_csv=[space.training_csv, space.kpi_csv, space.validation_csv],
+        keep_out=[space.kpi_csv, space.validation_csv],
+    )
+    kept = Plan(offered).pictures
+    alone = Plan(generation(paint_on="pass_sample")).pictures
+    assert {one.name for one in kept} == {one.name for one in alone}
+    assert {space.kpi_csv, space.validation_csv} <= set(files_read(offered))
+
+
+def test_keep_out_needs_clean_csv(generation, tmp_path):
+    with pytest.raises(InputError, match="keep_out goes with clean_csv"):
+        generation(clean_csv=None, dataset_dir=tmp_path, keep_out=tmp_path / "kpi.csv")
 
 
 def test_a_weak_picture_as_golden_is_dropped_too(picture):

@@ -246,7 +246,7 @@ def test_weak_pictures_are_not_painted_on(generation):
     spec = generation(["missing"] * 3, pictures[:3], paint_on="pass_sample")
     assert not {one.files[0] for one in Plan(spec).pictures} & set(pictures[:3])
     everything = generation(["missing"] * len(pictures), pictures, paint_on="pass_sample")
-    with pytest.raises(InputError, match="clean pictures are pictures of weak samples"):
+    with pytest.raises(InputError, match="clean pictures are measured ones"):
         generate(everything)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.errors import InputError
 from tasks.mining import ledger
-from tasks.mining.ledger import Selection, mined_so_far, read_ledger, recommendation, select_new
+from tasks.mining.ledger import Selection, forget_after, mined_before, read_ledger, recommendation, select_new
 from tasks.mining.paths import identity
 
 
@@ -68,7 +68,7 @@ def test_three_iterations_are_disjoint(three: Run):
     assert "wider topn" in summary["recommendation"]
     history = read_ledger(three.history)
     assert history.cumulative_unique_count == 4
-    assert mined_so_far(three.history) == {"a", "b", "c", "d"}
+    assert read_ledger(three.history).paths() == {"a", "b", "c", "d"}
 
 
 def test_rows_keep_order_spelling_and_schema_and_repeat_no_path(loop: Run):
@@ -209,7 +209,7 @@ def test_a_crash_before_the_ledger_leaves_the_old_state_and_running_again_comple
     assert loop.history.read_bytes() == old_ledger
     loop.select(2)
     assert loop.mined(2) == ["b"]
-    assert mined_so_far(loop.history) == {"a", "b"}
+    assert read_ledger(loop.history).paths() == {"a", "b"}
 
 
 @given(
@@ -227,7 +227,7 @@ def test_whatever_is_given_no_image_is_selected_twice(
         selected += [identity(path) for path in run.mined(iteration)]
     given_paths = {identity(path) for paths in iterations for path in paths}
     assert len(selected) == len(set(selected))
-    assert set(selected) == given_paths == mined_so_far(run.history)
+    assert set(selected) == given_paths == read_ledger(run.history).paths()
 
 
 def test_recommendations():
@@ -237,4 +237,15 @@ def test_recommendations():
 
 
 def test_without_a_ledger_nothing_was_mined(tmp_path: Path):
-    assert mined_so_far(tmp_path / "none.json") == set()
+    assert mined_before(tmp_path / "none.json", 1) == []
+
+
+def test_ledger_goes_back_to_an_earlier_iteration(three: Run):
+    whole = three.history.read_bytes()
+    forget_after(three.history, 3)
+    assert three.history.read_bytes() == whole
+    forget_after(three.history, 1)
+    assert read_ledger(three.history).paths() == {"a", "b"} == set(mined_before(three.history, 2))
+    assert three.history.with_suffix(".json.bak").read_bytes() == whole
+    three.select(2)
+    assert three.mined(2) == ["c"]
