@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from blocks.runtime import Runtime
 from flows.deft_generation import make_pairs, supported_defects
+from flows.deft_measuring import best_checkpoint, hold_regression_gate, same_threshold_expected
 from flows.deft_mining import join_new_rows, mine_new_rows
-from tasks.artifacts import read_json, sha256_of, timestamp_folder, write_yaml
-from tasks.changenet.task import infer, train_model
-from tasks.dataset.specs import inference_spec, read_spec, training_spec
+from tasks.artifacts import read_json, timestamp_folder, write_yaml
+from tasks.changenet.task import train_model
+from tasks.dataset.specs import training_spec
 from tasks.dataset.table import read_table
 from tasks.deft.handover import hand_over
 from tasks.deft.run import Run
 from tasks.deft.stages import BASELINE, LOOP_STOP, Step, previous_label
-from tasks.deft.state import Phase
-from tasks.errors import StageFailed
-from tasks.evaluation.action import min_recall_of
-from tasks.evaluation.contract import Candidate, MetricResult
-from tasks.evaluation.evaluator import Builtin
 from tasks.evaluation.kpi import check_threshold_agrees
 from tasks.gap_analysis.task import analyse_vcn_gaps
 from tasks.stage import run_stage
-
-logger = logging.getLogger("deft.flow")
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ def train(run: Run, step: Step, runtime: Runtime) -> Done:
     is_baseline = step.label == BASELINE
     training_csv = space.training_csv if is_baseline else _set(state.phase(step.label).combined_training_csv)
     spec = training_spec(
-        _base_spec(run),
+        run.spec(),
         space,
         training_csv,
         training_images_dir=space.images_dir if is_baseline else space.root,
@@ -69,87 +62,27 @@ def train(run: Run, step: Step, runtime: Runtime) -> Done:
     )
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """One checkpoint, its scores on the KPI set, and what the evaluator made of them."""
-
-    checkpoint: Path
-    inference_csv: Path
-    result_file: Path
-    candidate: Candidate
-
-
 def evaluate(run: Run, step: Step, runtime: Runtime) -> Done:
     """Score the KPI set with both checkpoints and keep the one that the metric contract prefers."""
-    phase = run.state.phase(step.label)
-    best_val, latest = _set(phase.best_val_ckpt_path), _set(phase.latest_ckpt_path)
-    measured = [_measure(run, step, "best_val", best_val, phase.val_loss_best_val, runtime)]
-    if not _same_file(best_val, latest):
-        measured.append(_measure(run, step, "latest", latest, phase.val_loss_latest, runtime))
-    best = run.contract.choose([one.candidate for one in measured])
-    chosen = next(one for one in measured if one.candidate is best)
-    result = best.result
+    best = best_checkpoint(run, step, runtime)
+    result = best.candidate.result
     before = run.best(run.state)[1] if run.state.measured() else None
     if before is not None:
-        _hold_regression_gate(run, step, before, result)
+        hold_regression_gate(run, step, before, result)
     change = f"{(before.metric_result or {})['value']:.4g} → " if before else ""
     return Done(
-        f"{run.contract.display_name} {change}{result.value:.4g} {result.unit} ({best.kind})",
+        f"{run.contract.display_name} {change}{result.value:.4g} {result.unit} ({best.candidate.kind})",
         {
-            "best_ckpt_path": chosen.checkpoint,
-            "best_ckpt_kind": best.kind,
-            "val_loss": best.val_loss,
-            "inference_csv": chosen.inference_csv,
+            "best_ckpt_path": best.checkpoint,
+            "best_ckpt_kind": best.candidate.kind,
+            "val_loss": best.candidate.val_loss,
+            "inference_csv": best.inference_csv,
             "metric_result": result.model_dump(mode="json"),
-            "metric_result_file": chosen.result_file,
+            "metric_result_file": best.result_file,
             "threshold": result.threshold,
             "passed": run.contract.passed(result),
         },
     )
-
-
-def _measure(
-    run: Run,
-    step: Step,
-    kind: Literal["best_val", "latest"],
-    checkpoint: Path,
-    val_loss: float | None,
-    runtime: Runtime,
-) -> _Measured:
-    space = run.workspace
-    folder = run.place(step.label, "inference", kind)
-    spec = inference_spec(_base_spec(run), space.kpi_csv, space.images_dir, checkpoint, folder)
-    spec["inference"]["results_dir"] = str(folder)
-    inference_csv = infer(spec, runtime)
-    stage = run_stage(
-        "evaluation",
-        "measure",
-        {
-            "inference_csv": inference_csv,
-            "results_dir": run.place(step.label, "evaluate", kind),
-            "metric_contract": run.settings.metric,
-            "iter_label": step.label,
-            "checkpoint_kind": kind,
-        },
-        runtime,
-        # What somebody else's program reads is not in the cache key.
-        refresh=not isinstance(run.contract.evaluator, Builtin),
-    )
-    file = stage.path("metric_result.json")
-    result = MetricResult.model_validate(read_json(file))
-    return _Measured(checkpoint, inference_csv, file, Candidate(result, val_loss, kind))
-
-
-def _hold_regression_gate(run: Run, step: Step, before: Phase, result: MetricResult) -> None:
-    """Say, or refuse, that the metric got worse than the best before by more than is let through."""
-    gate, best = run.settings.regression_gate, MetricResult.model_validate(before.metric_result)
-    worse_by = abs(result.value - best.value)
-    if not gate.enabled or not run.contract.better(best, result) or worse_by <= gate.max_worse:
-        return
-    text = f"{step.label} is worse than the best before: {best.value:.4g} → {result.value:.4g} {result.unit}"
-    if gate.action == "stop":
-        raise StageFailed(f"{text}; regression_gate.action is stop: look at {run.place(step.label)}")
-    logger.warning("%s", text)
 
 
 def rca(run: Run, step: Step, runtime: Runtime) -> Done:
@@ -164,7 +97,7 @@ def rca(run: Run, step: Step, runtime: Runtime) -> Done:
         top_k_per_label=run.settings.top_k_per_label,
         runtime=runtime,
     )
-    if _same_threshold_expected(run):
+    if same_threshold_expected(run):
         check_threshold_agrees(phase.threshold, gaps.threshold)
     return Done(
         f"threshold {gaps.threshold:.4g}, weakest defects: {', '.join(gaps.target_defects[:3])}",
@@ -315,30 +248,8 @@ STEPS: dict[str, Callable[[Run, Step, Runtime], Done]] = {
 """What does each stage of the state machine."""
 
 
-def _base_spec(run: Run) -> dict[str, Any]:
-    """The workspace's spec with the epochs and the seed that the person chose."""
-    spec = read_spec(run.workspace.baseline_spec)
-    train_keys = spec.setdefault("train", {})
-    train_keys["seed"] = run.settings.seed
-    if run.settings.num_epochs is not None:
-        train_keys["num_epochs"] = run.settings.num_epochs
-        train_keys["checkpoint_interval"] = run.settings.num_epochs
-    return spec
-
-
-def _same_threshold_expected(run: Run) -> bool:
-    """Whether gap analysis sweeps the same candidates by the same rule as the evaluator: no miss allowed."""
-    if not isinstance(run.contract.evaluator, Builtin):
-        return False
-    return run.settings.min_recall == 1.0 and min_recall_of(run.contract) == 1.0
-
-
 def _set(path: Path | None) -> Path:
     """A path of the state that an earlier commit has set; its evidence was checked then."""
     if path is None:
         raise AssertionError("the state machine let a step run before the one it needs")
     return path
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    return sha256_of(one) == sha256_of(other)

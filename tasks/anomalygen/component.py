@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import cv2
@@ -26,6 +27,30 @@ SOFTNESS = 0.7
 """Sigma in pixels of the edge of what is painted; lenses are about that soft."""
 
 Laid = tuple[list[Pixels], Mask]
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """A drop of solder seen from above.
+
+    Attributes:
+        centre: (x, y).
+        half: half axes, in pixels.
+        axes: unit vectors of the half axes, one a column, x before y.
+    """
+
+    centre: Floats
+    half: Floats
+    axes: Floats
+
+    def mask(self, shape: tuple[int, ...]) -> Mask:
+        """The pixels inside, their outline smoothed as surface tension does."""
+        down, right = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+        along = ((np.dstack([right, down]) - self.centre) @ self.axes) / self.half
+        inside = (along**2).sum(axis=2) <= 1
+        return np.asarray(cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.2) > 0.45)
+
+
 Painter = Callable[[Sequence[Pixels], Scene, np.random.Generator], Laid | None]
 
 
@@ -65,12 +90,19 @@ def bridge(clean: Sequence[Pixels], scene: Scene, rng: np.random.Generator) -> L
         aside = rng.choice((-1.0, 1.0)) * rng.uniform(0.7, 1.0) if beside else rng.uniform(-0.6, 0.6)
         radius = min(rng.uniform(0.032, 0.07) * min(scene.body.shape), 0.8 * extent)
         offset = (normal * aside * extent).astype(np.float32)
-        drawn = _rounded(stroke(one.shape, (start + offset, end + offset), radius, rng, 0.06))
+        drop = Ellipse(
+            ((start + end) / 2 + offset).astype(np.float32),
+            np.array([np.hypot(*(end - start)) / 2 + 1.5 * radius, 1.6 * radius], dtype=np.float32),
+            np.stack([along, normal], axis=1).astype(np.float32),
+        )
+        neck = stroke(one.shape, (start + offset, end + offset), radius, rng, 0.06)
+        drawn = drop.mask(one.shape) | _rounded(neck)
         others = [joint for joint in scene.joints if joint is not one and joint is not other]
         joined = (drawn & one).any() and (drawn & other).any()
         fresh = drawn & ~one & ~other
         if joined and fresh.sum() >= 10 and not any((grown(drawn, 1) & joint).any() for joint in others):
-            return _soldered(clean, drawn, one | other, rng)
+            source = one if one.sum() >= other.sum() else other
+            return _soldered(clean, drawn, _outline(source), drop)
     return None
 
 
@@ -81,12 +113,13 @@ def excess_solder(clean: Sequence[Pixels], scene: Scene, rng: np.random.Generato
         joint = usable[rng.integers(len(usable))]
         # What finds no room at its drawn size is tried smaller.
         growth = max(rng.uniform(1.2, 1.8) * 0.94**attempt, 1.15)
-        drawn = _ball(joint, scene.body, growth, rng)
+        ball = _ball(joint, growth, rng)
+        drawn = ball.mask(joint.shape)
         others = [one for one in scene.joints if one is not joint]
         fresh = int((drawn & ~joint).sum())
         clear = not any((grown(drawn, 1) & one).any() for one in others)
         if clear and fresh >= 0.15 * joint.sum() and _off_border(drawn, joint):
-            return _soldered(clean, drawn, joint, rng)
+            return _soldered(clean, drawn, _outline(joint), ball)
     return None
 
 
@@ -142,60 +175,50 @@ def _rounded(mask: Mask) -> Mask:
     return np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.2) > 0.45)
 
 
-def _ball(joint: Mask, body: Mask, growth: float, rng: np.random.Generator) -> Mask:
-    """An ellipse of solder over a joint, `growth` as wide; over a long one it sits at its outer end."""
+def _outline(joint: Mask) -> Ellipse:
+    """The ellipse of a joint's second moments; leads and specks at its side do not count."""
     tidy = cv2.morphologyEx(joint.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)).astype(bool)
     core = tidy if tidy.sum() > 0.5 * joint.sum() else joint
     rows, columns = np.nonzero(core)
     sizes, axes = np.linalg.eigh(np.cov(np.stack([columns, rows])))
     minor, major = np.sqrt(np.maximum(sizes, 0.25)) * np.sqrt(3) + 0.5
-    centre = centre_of(core)
-    half = np.array([major * min(growth, 1.35), minor * growth])
+    half = np.array([major, minor], dtype=np.float32)
+    return Ellipse(centre_of(core), half, axes[:, ::-1].astype(np.float32))
+
+
+def _ball(joint: Mask, growth: float, rng: np.random.Generator) -> Ellipse:
+    """A ball of solder over a joint, `growth` as wide; over a long one it sits anywhere along it."""
+    outline = _outline(joint)
+    (major, minor), centre = outline.half, outline.centre
+    half = np.array([major * min(growth, 1.35), minor * growth], dtype=np.float32)
     if major > 1.6 * minor:
-        outward = axes[:, 1]
-        if body.any() and np.dot(outward, centre - centre_of(body)) < 0:
-            outward = -outward
         half[0] = max(major * rng.uniform(0.6, 0.85), half[1])
-        centre = (centre + outward * major * rng.uniform(0.15, 0.35)).astype(np.float32)
-    centre = (centre + rng.normal(0, 0.05 * minor, 2)).astype(np.float32)
-    angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1])) + rng.normal(0, 4)
-    canvas = np.zeros(joint.shape, dtype=np.uint8)
-    cv2.ellipse(canvas, (tuple(map(float, centre)), tuple(map(float, 2 * half)), float(angle)), 1, cv2.FILLED)
-    return _rounded(canvas.astype(bool))
+        centre = centre + outline.axes[:, 0] * major * rng.uniform(-0.35, 0.35)
+    turn = np.radians(rng.normal(0, 4))
+    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ outline.axes
+    moved = centre + rng.normal(0, 0.05 * minor, 2)
+    return Ellipse(moved.astype(np.float32), half, turned.astype(np.float32))
 
 
-def _soldered(clean: Sequence[Pixels], drawn: Mask, source: Mask, rng: np.random.Generator) -> Laid:
-    """Solder of the drawn outline, shaded in each lighting as the picture's own solder is."""
-    slopes, like = _slopes(drawn), _slopes(source)
-    to_rows, to_columns = np.nonzero(grown(drawn, 3))
-    from_rows, from_columns = np.nonzero(source)
-    wanted = slopes[to_rows, to_columns] + rng.normal(0, 0.03, (len(to_rows), 2)).astype(np.float32)
-    offered = like[from_rows, from_columns]
-    # One joint pixel for each new one, the same in all lightings: the one whose surface leans alike.
-    apart = ((wanted[:, None, :] - offered[None, :, :]) ** 2).sum(axis=2)
-    nearest = np.argsort(apart, axis=1)[:, : min(5, len(from_rows))]
+def _soldered(clean: Sequence[Pixels], drawn: Mask, source: Ellipse, target: Ellipse) -> Laid:
+    """Solder of the drawn outline: the picture's own joint, stretched to it, under each lighting.
+
+    A drop shows the same rings of light as a larger one: what lies at one place between centre and rim
+    of the one is what lies there in the other.
+    """
+    # From a pixel of the new drop to the one of the joint: p -> centre + A / target.half * source.half * A'.
+    stretch = source.axes @ np.diag(source.half / target.half) @ target.axes.T
+    shift = source.centre - stretch @ target.centre
+    affine = np.column_stack([stretch, shift]).astype(np.float32)
+    size = (drawn.shape[1], drawn.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     cover = coverage(drawn, SOFTNESS)
     pictures = []
     for picture in clean:
         values = picture.astype(np.float32)
-        metal = values.copy()
-        metal[to_rows, to_columns] = values[from_rows[nearest], from_columns[nearest]].mean(axis=1)
-        metal = np.asarray(cv2.GaussianBlur(metal, (0, 0), 0.6), dtype=np.float32)
-        grain = values - cv2.GaussianBlur(values, (0, 0), 1.0)
-        noise = 1.48 * float(np.median(np.abs(grain)))
-        metal += rng.normal(0, noise, metal.shape).astype(np.float32)
-        pictures.append(blended(picture, np.clip(metal, 0, 255), cover))
+        metal = cv2.warpAffine(values, affine, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        pictures.append(blended(picture, np.asarray(metal, dtype=np.float32), cover))
     return pictures, drawn
-
-
-def _slopes(mask: Mask) -> Floats:
-    """How the surface of a drop with this outline leans, [h, w, 2] as x, y: 0 on top, 1 at its rim."""
-    inside = np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5), dtype=np.float32)
-    smooth = cv2.GaussianBlur(inside, (0, 0), 1.0)
-    lean = np.dstack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)])
-    length = np.maximum(np.linalg.norm(lean, axis=2, keepdims=True), 1e-3)
-    steep = np.clip(1 - inside / max(float(inside.max()), 1.0), 0, 1)[:, :, None]
-    return np.asarray(-lean / length * steep, dtype=np.float32)
 
 
 PAINTERS: dict[str, Painter] = {"missing": missing, "bridge": bridge, "excess_solder": excess_solder}

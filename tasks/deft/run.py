@@ -93,6 +93,16 @@ class Run:
         """A path inside the folder of a phase."""
         return self.folder.joinpath(label, *parts)
 
+    def spec(self) -> dict[str, Any]:
+        """The workspace's ChangeNet spec with the epochs and the seed that the person chose."""
+        spec = read_spec(self.workspace.baseline_spec)
+        train_keys = spec.setdefault("train", {})
+        train_keys["seed"] = self.settings.seed
+        if self.settings.num_epochs is not None:
+            train_keys["num_epochs"] = self.settings.num_epochs
+            train_keys["checkpoint_interval"] = self.settings.num_epochs
+        return spec
+
     @property
     def ledger(self) -> Path:
         """The mining ledger of the run."""

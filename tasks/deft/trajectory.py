@@ -14,7 +14,8 @@ def status_line(state: DeftState) -> str:
     if event.stage == "evaluate":
         parts.insert(1, f"target {state.kpi_target}")
     parts.append(f"next: {upcoming.stage if upcoming else 'nothing'}")
-    where = event.iter if event.iter == "baseline" else f"iter {event.iter[4:]}/{state.max_iterations}"
+    number = event.iter.removeprefix("iter")
+    where = f"iter {number}/{state.max_iterations}" if number.isdigit() else event.iter
     return f"[{where} · {event.stage}] " + " · ".join(parts)
 
 

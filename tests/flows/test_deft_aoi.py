@@ -269,6 +269,15 @@ def test_gate_stops_a_run_that_gets_worse(workspace, brought):
     assert load_state(folder).status == "failed"
 
 
+def test_broken_constraint_is_worse_whatever_the_value(workspace, brought, tmp_path):
+    held = {"name": "uptime", "display_name": "Uptime", "operator": ">=", "target": 5, "unit": "h"}
+    for label, uptime in (("baseline", 6), ("iter1", 4)):
+        result = {"name": "escapes", "value": 5, "unit": "boards", "constraints": {"uptime": uptime}}
+        write_json(tmp_path / f"{label}.json", result)
+    with pytest.raises(StageFailed, match="iter1 is worse than the best before"):
+        loop(workspace, metric={**brought, "constraints": [held]}, regression_gate={"action": "stop"})
+
+
 @pytest.mark.parametrize("gate", [{"action": "stop", "max_worse": 4}, {"action": "warn"}, {"enabled": False}])
 def test_gate_lets_a_run_go_on_and_its_best_model_is_not_the_last(workspace, brought, gate, caplog):
     state = loop(workspace, metric=brought, regression_gate=gate)
