@@ -125,6 +125,7 @@ def deft_aoi(
             _summarise(run, state)
         _verify(state)
         logger.info("%s", trajectory_table(state, run.contract))
+        logger.info("handed over: %s", (state.final_artifacts or {})["best_model_inference_spec"])
         return state
 
 
