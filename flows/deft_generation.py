@@ -11,12 +11,11 @@ from pydantic import BaseModel
 
 from blocks.runtime import Runtime
 from tasks.action import engine_packages
-from tasks.artifacts import read_json
+from tasks.anomalygen.tree import counts_in
 from tasks.dataset.table import MANDATORY, PASS, read_table
 from tasks.dataset.workspace import Workspace
 from tasks.deft.run import Run
 from tasks.deft.stages import Step
-from tasks.errors import InputError
 from tasks.stage import StageResult, run_stage
 
 logger = logging.getLogger("deft.flow")
@@ -41,10 +40,8 @@ def make_pairs(run: Run, step: Step, runtime: Runtime) -> Generated:
         DeftError: nothing could be placed, less than asked for beyond the tolerance, or a pair is broken.
     """
     if run.settings.sdg_source == "pregenerated":
-        folder = run.settings.pregenerated_dir
-        if folder is None:
-            raise InputError("sdg_source=pregenerated needs pregenerated_dir, the folder that holds sdg/")
-        return _ingested(run, step, runtime, folder)
+        assert run.settings.pregenerated_dir is not None
+        return _ingested(run, step, runtime, run.settings.pregenerated_dir)
     stage = _generated(run, step, runtime)
     allocation = stage.path("allocation.json")
     generated = _ingested(run, step, runtime, stage.folder, requested=run.settings.num_sdg)
@@ -53,7 +50,7 @@ def make_pairs(run: Run, step: Step, runtime: Runtime) -> Generated:
             "sdg_csv": stage.path("SDG_result.csv"),
             "allocation_json": allocation,
             "requested": run.settings.num_sdg,
-            "allocated": sum(read_json(allocation).values()),
+            "allocated": sum(counts_in(allocation).values()),
         }
     )
 

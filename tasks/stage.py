@@ -23,10 +23,9 @@ from tasks.artifacts import Artifact, write_text, write_yaml
 from tasks.errors import EXIT_STATUS_OF, InputError, StageFailed
 from tasks.registry import find_action
 from tasks.spec import plain
+from tasks.status import STATUS_FILE, failures, lines_after
 
 logger = logging.getLogger("deft.flow")
-
-STATUS_FILE = "status.json"
 
 
 class StageResult(BaseModel):
@@ -181,9 +180,8 @@ def _check_success(
         StageFailed: the status file says FAILURE, or every output is from an earlier run.
     """
     if status_file.is_file():
-        for line in status_file.read_bytes()[said_before:].decode("utf-8", "replace").splitlines():
-            if '"FAILURE"' in line:
-                raise StageFailed(f"{title} reported success, but {status_file} says FAILURE: {line}")
+        for reason in failures(lines_after(status_file, said_before)):
+            raise StageFailed(f"{title} reported success, but {status_file} says FAILURE: {reason}")
     written = [path for path in outputs if path.name != STATUS_FILE]
     if written and all(before.get(path) == path.stat().st_mtime_ns for path in written):
         raise StageFailed(f"{title} reported success, but wrote nothing: {written[0]} is from an earlier run")

@@ -17,6 +17,7 @@ from tasks.anomalygen.surface import (
     Floats,
     Mask,
     Pixels,
+    background_of,
     blended,
     coverage,
     depth,
@@ -63,9 +64,7 @@ def copper_of(picture: Pixels, regions: Pixels | None = None) -> Mask | None:
     and the dark side of plotted artwork (nearly binary and grey, as DeepPCB's pictures are).
     """
     if regions is not None:
-        border = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
-        colours, counts = np.unique(border, axis=0, return_counts=True)
-        mask = np.any(regions != colours[np.argmax(counts)], axis=2)
+        mask = np.any(regions != background_of(regions), axis=2)
         return mask if mask.any() else None
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     low, high = ARTWORK_TONES
@@ -249,8 +248,7 @@ def at_edge(taken: Mask, area: float, rng: np.random.Generator, slimness: tuple[
     else:
         tip = start + turned * max(width * slim - width / 2, 0.5)
         drawn = stroke(taken.shape, (start - inward, tip), max(width / 2, 1.3), rng, 0.15)
-    labels, _ = pieces(drawn & taken)
-    change = labels == labels[row, column] if labels[row, column] else np.zeros_like(taken)
+    change = piece_at(drawn & taken, row, column)
     return change if _bites(taken, change) else None
 
 

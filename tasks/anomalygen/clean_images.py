@@ -82,7 +82,7 @@ class CleanSource:
         Raises:
             InputError: files do not exist, or there is no picture to paint on.
         """
-        pictures = self._of_dataset(self.dataset) if self.dataset else self._of_table()
+        pictures = self._of_dataset(self.dataset) if self.dataset else self._of_table
         if not pictures:
             raise InputError(
                 f"clean_csv {listed(self.spec.clean_csv)}: no row to paint on; "
@@ -109,7 +109,7 @@ class CleanSource:
         """Every file that decides what the clean pictures are and show."""
         if self.spec.dataset_dir:
             return files_of(self.spec.dataset_dir)
-        shown = (file for picture in self._of_table() for file in (*picture.files, *picture.originals))
+        shown = (file for picture in self._of_table for file in (*picture.files, *picture.originals))
         return [*self.spec.clean_csv, *dict.fromkeys(shown), *self.spec.keep_out, *self.kept_out]
 
     def _of_dataset(self, dataset: DatasetFolder) -> list[CleanPicture]:
@@ -118,6 +118,7 @@ class CleanSource:
             for file, mask in zip(dataset.clean, dataset.masks, strict=True)
         ]
 
+    @cached_property
     def _of_table(self) -> list[CleanPicture]:
         rows = self.table[self.table["golden_path"].str.strip() != ""]  # PASS rows of a pool may have none
         painted_on = "golden_path"

@@ -47,8 +47,7 @@ class Ellipse:
         """The pixels inside, their outline smoothed as surface tension does."""
         down, right = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
         along = ((np.dstack([right, down]) - self.centre) @ self.axes) / self.half
-        inside = (along**2).sum(axis=2) <= 1
-        return np.asarray(cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.2) > 0.45)
+        return _rounded((along**2).sum(axis=2) <= 1)
 
 
 Painter = Callable[[Sequence[Pixels], Scene, np.random.Generator], Laid | None]
@@ -113,13 +112,14 @@ def excess_solder(clean: Sequence[Pixels], scene: Scene, rng: np.random.Generato
         joint = usable[rng.integers(len(usable))]
         # What finds no room at its drawn size is tried smaller.
         growth = max(rng.uniform(1.2, 1.8) * 0.94**attempt, 1.15)
-        ball = _ball(joint, growth, rng)
+        outline = _outline(joint)
+        ball = _ball(outline, growth, rng)
         drawn = ball.mask(joint.shape)
         others = [one for one in scene.joints if one is not joint]
         fresh = int((drawn & ~joint).sum())
         clear = not any((grown(drawn, 1) & one).any() for one in others)
         if clear and fresh >= 0.15 * joint.sum() and _off_border(drawn, joint):
-            return _soldered(clean, drawn, _outline(joint), ball)
+            return _soldered(clean, drawn, outline, ball)
     return None
 
 
@@ -186,9 +186,8 @@ def _outline(joint: Mask) -> Ellipse:
     return Ellipse(centre_of(core), half, axes[:, ::-1].astype(np.float32))
 
 
-def _ball(joint: Mask, growth: float, rng: np.random.Generator) -> Ellipse:
+def _ball(outline: Ellipse, growth: float, rng: np.random.Generator) -> Ellipse:
     """A ball of solder over a joint, `growth` as wide; over a long one it sits anywhere along it."""
-    outline = _outline(joint)
     (major, minor), centre = outline.half, outline.centre
     half = np.array([major * min(growth, 1.35), minor * growth], dtype=np.float32)
     if major > 1.6 * minor:

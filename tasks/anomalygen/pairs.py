@@ -12,7 +12,14 @@ from pathlib import Path
 import pandas as pd
 
 from tasks.anomalygen.spec import IngestSpec
-from tasks.anomalygen.tree import ORIGINAL, RECONSTRUCTED, GeneratedTree, parsed_name, pictures_in
+from tasks.anomalygen.tree import (
+    ORIGINAL,
+    RECONSTRUCTED,
+    GeneratedTree,
+    counts_in,
+    parsed_name,
+    pictures_in,
+)
 from tasks.artifacts import existing_file, read_json, sha256_of
 from tasks.dataset.table import PASS, Lighting, lighting_of, normalised_label, read_table
 from tasks.errors import InputError, StageFailed, listed
@@ -174,7 +181,7 @@ class Ingestion:
         rows = Counter(pair.defect.lower() for pair in self.pairs)
         file = self.tree.allocation
         if file.is_file():
-            placed = Counter({defect.lower(): count for defect, count in _counts(file).items()})
+            placed = Counter({defect.lower(): count for defect, count in counts_in(file).items()})
             if not placed.total():
                 raise StageFailed(f"{file}: nothing was placed; give the generator other clean pictures")
             differing = [
@@ -198,8 +205,8 @@ class Ingestion:
         if isinstance(given, int):
             return given
         if given is not None:
-            return sum(_counts(existing_file(Path(given).expanduser(), "requested")).values())
-        return sum(_counts(self.tree.request).values()) if self.tree.request.is_file() else None
+            return sum(counts_in(existing_file(Path(given).expanduser(), "requested")).values())
+        return sum(counts_in(self.tree.request).values()) if self.tree.request.is_file() else None
 
     @property
     def admitted(self) -> list[Pair]:
@@ -216,10 +223,3 @@ class Ingestion:
 def object_name(name: str) -> str:
     """The sample's name as an object name: `+` becomes `--`, other unsafe characters `-`."""
     return re.sub(r"[^\w.@-]", "-", name.replace("+", "--"))
-
-
-def _counts(file: Path) -> dict[str, int]:
-    content = read_json(file)
-    if not isinstance(content, dict) or not all(type(n) is int and n >= 0 for n in content.values()):
-        raise StageFailed(f"{file}: must map defects to counts of 0 or more")
-    return content

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tasks.anomalygen.surface import Floats, Mask, Pixels, grown, pieces, shrunk
+from tasks.anomalygen.surface import Floats, Mask, Pixels, background_of, grown, pieces, shrunk
 
 BOARD_BIN = 12
 """Grey levels that one bin of the border's colour histogram is wide."""
@@ -161,9 +161,7 @@ def _filled(mask: Mask) -> Mask:
 
 def _from_regions(regions: Pixels) -> tuple[Mask, Mask]:
     """Body and pads of a CAD mask."""
-    border = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
-    kinds, counts = np.unique(border, axis=0, return_counts=True)
-    background = kinds[np.argmax(counts)]
+    background = background_of(regions)
     classes = [kind for kind in np.unique(regions.reshape(-1, 3), axis=0) if (kind != background).any()]
     masks = [np.all(regions == kind, axis=2) for kind in classes]
     empty = np.zeros(regions.shape[:2], dtype=bool)

@@ -77,6 +77,14 @@ def stroke(
     return discs(shape, start + place * along + arc * normal + wobble, (radius * taper).astype(np.float32))
 
 
+def background_of(regions: Pixels) -> Pixels:
+    """The background colour [3] of a CAD mask: the commonest along its border."""
+    border = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+    colours, counts = np.unique(border, axis=0, return_counts=True)
+    commonest: Pixels = colours[np.argmax(counts)]
+    return commonest
+
+
 def edge_blur(picture: Floats, mask: Mask) -> float:
     """The Gaussian sigma, in pixels, with which the edge of `mask` is soft in a grey picture; 0 is sharp.
 

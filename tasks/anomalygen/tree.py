@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.artifacts import read_json
+from tasks.errors import StageFailed
+
 RECONSTRUCTED = "reconstructed_image"
 ORIGINAL = "original_image"
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
@@ -76,6 +79,19 @@ def parsed_name(name: str) -> SampleName | None:
     """The parts of a sample's name (also of `idx<n>_<T>+<A>_<idx>`), None when it is no such name."""
     found = _NAME.fullmatch(name)
     return SampleName(found["defect"], found["anomaly"]) if found else None
+
+
+def counts_in(file: Path) -> dict[str, int]:
+    """The counts by defect of an allocation or a request.
+
+    Raises:
+        InputError: no such file, or not JSON.
+        StageFailed: it is not a mapping to counts of 0 or more.
+    """
+    content = read_json(file)
+    if not isinstance(content, dict) or not all(type(n) is int and n >= 0 for n in content.values()):
+        raise StageFailed(f"{file} is not a mapping: it must map defects to counts of 0 or more")
+    return content
 
 
 def pictures_in(folder: Path) -> Iterator[Path]:

@@ -22,10 +22,10 @@ from tasks.changenet.pairs import PairImages, Pairs, image_files, read_pairs
 from tasks.changenet.scoring import outputs_of
 from tasks.changenet.spec import ActionName, ChangeNetSpec, rebase
 from tasks.changenet.start import checked_pairs, prepare_folder, started
-from tasks.changenet.status import STATUS_FILE, reported
 from tasks.changenet.training import Training
 from tasks.errors import StageFailed, listed
 from tasks.spec import content_of, digest
+from tasks.status import STATUS_FILE, reported
 
 logger = logging.getLogger("deft")
 

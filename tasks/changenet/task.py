@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from blocks.runtime import Runtime
-from tasks.changenet.status import STATUS_FILE, status_lines, validation_losses
 from tasks.errors import StageFailed
 from tasks.stage import StageResult, run_stage
+from tasks.status import STATUS_FILE, status_lines, validation_losses
 
 LATEST = "changenet_model_classify_latest.pth"
 

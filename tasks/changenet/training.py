@@ -28,8 +28,8 @@ from tasks.changenet.sampling import drawn_rows, row_weights
 from tasks.changenet.scoring import network_input, outputs_of, pixels
 from tasks.changenet.spec import ChangeNetSpec, Optim
 from tasks.changenet.start import Start
-from tasks.changenet.status import Status
 from tasks.errors import StageFailed
+from tasks.status import Status
 
 progress = logging.getLogger("deft.progress")
 

@@ -6,24 +6,24 @@ committed and when a run is taken up again.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from tasks.anomalygen.tree import counts_in
 from tasks.artifacts import read_json, sha256_of
-from tasks.changenet.status import STATUS_FILE, failures, status_lines
 from tasks.dataset.specs import read_spec
+from tasks.dataset.table import read_table
 from tasks.deft.stages import BASELINE, FINAL, LOOP_STOP, STAGES, Step, previous_label
 from tasks.deft.state import DeftState, Phase
 from tasks.errors import DeftError, InputError, StageFailed
 from tasks.evaluation.contract import MetricContract, MetricResult
 from tasks.spec import explained
+from tasks.status import STATUS_FILE, failures, status_lines
 
 FINAL_ARTIFACTS = ("best_model", "best_model_inference_spec")
 DISABLED_SOURCES = ("none", "pregenerated")
@@ -154,16 +154,13 @@ def _routing(state: DeftState, step: Step, phase: Phase) -> Iterator[str]:
 
 
 def _anomalygen(state: DeftState, step: Step, phase: Phase) -> Iterator[str]:
-    allocation: dict[str, Any] = read_json(_file(phase.anomalygen_allocation_json))
-    if not isinstance(allocation, dict) or any(type(n) is not int or n < 0 for n in allocation.values()):
-        yield f"{phase.anomalygen_allocation_json} is not a mapping from defect to a count of 0 or more"
-        return
-    placed, made = sum(allocation.values()), len(_table(_file(phase.anomalygen_sdg_csv)))
+    placed = sum(counts_in(_file(phase.anomalygen_allocation_json)).values())
+    made = _csv_rows(phase.anomalygen_sdg_csv)
     if not placed:
         yield f"{phase.anomalygen_allocation_json} allocates nothing"
     if placed != made:
         yield f"{phase.anomalygen_sdg_csv} has {made} rows, {phase.anomalygen_allocation_json} says {placed}"
-    admitted = len(_table(_file(phase.sdg_rows_csv)))
+    admitted = _csv_rows(phase.sdg_rows_csv)
     if admitted != phase.sdg_count:
         yield f"{phase.sdg_rows_csv} has {admitted} rows, not {phase.sdg_count}"
 
@@ -176,7 +173,7 @@ def _data_mining(state: DeftState, step: Step, phase: Phase) -> Iterator[str]:
     mined = _rows(_file(phase.mined_parquet))
     if summary.get("selected_count") != mined:
         yield f"{phase.mining_history_summary} selects {summary.get('selected_count')}, not {mined}"
-    origins = Counter(row["origin"] for row in _table(_file(phase.new_rows_csv)))
+    origins = Counter(read_table(_file(phase.new_rows_csv), ("origin",))["origin"])
     wanted = {"sdg": phase.sdg_count or 0, "mined": phase.mined_count or 0}
     if any(origins[origin] != count for origin, count in wanted.items()):
         yield f"{phase.new_rows_csv} has {dict(origins)}, not {wanted}"
@@ -193,16 +190,16 @@ def _data_merge(state: DeftState, step: Step, phase: Phase) -> Iterator[str]:
     for name in ("missing_file_count", *overlap):
         if report.get(name) != 0:
             yield f"{file} has {name} {report.get(name)}"
-    rows = len(_table(_file(phase.combined_training_csv)))
+    rows = _csv_rows(phase.combined_training_csv)
     before = state.phase(previous_label(step.label)).combined_training_csv
-    grown = rows > len(_table(before)) if before else report.get("new_rows", 0) > 0
+    grown = rows > _csv_rows(before) if before else report.get("new_rows", 0) > 0
     if not grown or rows != report.get("rows_checked"):
         yield f"{phase.combined_training_csv} has {rows} rows; checked were {report.get('rows_checked')}"
-    given = len(_table(_file(phase.new_rows_csv)))
+    given = _csv_rows(phase.new_rows_csv)
     accounted = report.get("new_rows", 0) + report.get("dedup_dropped", 0)
     if accounted != given:
         yield f"{file} accounts for {accounted} of {given} new rows"
-    if len(_table(_file(phase.provenance_csv))) != rows:
+    if _csv_rows(phase.provenance_csv) != rows:
         yield f"{phase.provenance_csv} does not have the {rows} rows of {phase.combined_training_csv}"
 
 
@@ -244,9 +241,5 @@ def _rows(parquet: Path) -> int:
         raise InputError(f"{parquet} is not a parquet file: {' '.join(str(error).split())}") from error
 
 
-def _table(file: Path) -> list[dict[str, str]]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            return list(csv.DictReader(stream))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as CSV: {error}") from error
+def _csv_rows(path: Path | None) -> int:
+    return len(read_table(_file(path), ()))

@@ -160,7 +160,7 @@ def opened_run(workspace_path: Path, settings: LoopSettings, results_dir: Path |
 
 
 def _take_up(run: Run, config: dict[str, Any]) -> None:
-    if _choice(load_state(run.folder)) != (config["settings"], config["sha256"]):
+    if not _is_of(load_state(run.folder), config):
         raise DeftError(f"{run.folder} is a run with other settings or data; choose another results_dir")
     state = audited(run.folder)
     for event in state.events[-SHOWN_EVENTS:]:
@@ -194,15 +194,15 @@ def _unfinished(results: Path, config: dict[str, Any]) -> Path | None:
         except InputError as error:
             logger.warning("%s is left alone: %s", state_file.parent, error)
             continue
-        if state.status != "complete" and _choice(state) == (config["settings"], config["sha256"]):
+        if state.status != "complete" and _is_of(state, config):
             logger.info("going on with %s after %d committed stages", state_file.parent, len(state.done()))
             return state_file.parent
     return None
 
 
-def _choice(state: DeftState) -> tuple[Any, Any]:
-    """What makes two runs the same one: equal settings on equal data."""
-    return state.config.get("settings"), state.config.get("sha256")
+def _is_of(state: DeftState, config: dict[str, Any]) -> bool:
+    """Whether a run is the one of this configuration: equal settings on equal data."""
+    return all(state.config.get(key) == config[key] for key in ("settings", "sha256"))
 
 
 def _first_state(run: Run, config: dict[str, Any]) -> DeftState:

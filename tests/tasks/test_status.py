@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tasks.changenet.status import reported
+from tasks.status import failures, lines_after, reported, status_lines, validation_losses
 
 
 def lines(folder):
@@ -27,3 +27,17 @@ def test_whatever_stops_an_action_is_reported_and_goes_on(tmp_path, error):
         raise error
     last = lines(tmp_path)[-1]
     assert (last["status"], last["message"]) == ("FAILURE", f"{type(error).__name__}: odd")
+
+
+def test_what_was_said_since_the_last_start_or_since_a_byte(tmp_path):
+    file = tmp_path / "status.json"
+    first = '{"status": "STARTED"}\n{"status": "FAILURE", "message": "of before"}\n'
+    second = '{"status": "STARTED"}\nno JSON\n{"status": "FAILURE", "message": "no mem\n'
+    file.write_text(first + second)
+    assert failures(status_lines(file)) == ['{"status": "FAILURE", "message": "no mem']
+    assert failures(lines_after(file, 0))[0] == "of before"
+    assert failures(lines_after(file, len(first + second))) == []
+    file.write_text(
+        '{"kpi": {"epoch": 1, "val_loss": 0.5}}\n{"kpi": {"val_loss": null, "epoch": 2}, "epoch": 2}\n'
+    )
+    assert validation_losses(status_lines(file)) == {1: 0.5}

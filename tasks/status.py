@@ -56,15 +56,24 @@ def reported(folder: Path, action: str) -> Iterator[Status]:
 
 
 def status_lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a status file since its last start; those that are not JSON objects are left out."""
+    """The lines of a status file since its last start."""
+    lines = lines_after(file, 0)
+    starts = [number for number, line in enumerate(lines) if line.get("status") == "STARTED"]
+    return lines[starts[-1] :] if starts else lines
+
+
+def lines_after(file: Path, offset: int) -> list[dict[str, Any]]:
+    """The lines of a status file from a byte on; those that are not JSON objects count only as failures."""
     lines: list[dict[str, Any]] = []
-    for text in file.read_text(encoding="utf-8").splitlines():
+    for text in file.read_bytes()[offset:].decode("utf-8", "replace").splitlines():
         try:
             line = json.loads(text)
         except ValueError:
-            continue
+            line = None
         if isinstance(line, dict):
-            lines = [line] if line.get("status") == "STARTED" else [*lines, line]
+            lines.append(line)
+        elif '"FAILURE"' in text:
+            lines.append({"status": "FAILURE", "message": text})
     return lines
 
 
