@@ -161,6 +161,22 @@ def _from_file(file: Path) -> dict[str, Any]:
     return content
 
 
+def read_mapping(file: Path, what: str) -> dict[str, Any]:
+    """A YAML file's mapping as plain values, interpolations kept as text; `what` is for messages.
+
+    Raises:
+        InputError: no such file, not YAML, or no mapping.
+    """
+    try:
+        # Not PyYAML's loader: it reads 1e-3 as text.
+        content = OmegaConf.to_container(OmegaConf.load(existing_file(file, what)))
+    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
+        raise InputError(f"{what} {file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{what} {file} must hold keys and values, found a {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
+
+
 def plain(value: Any) -> Any:
     """Mappings, sequences and paths as the dicts, lists and text that YAML and JSON know."""
     if isinstance(value, Mapping):

@@ -11,13 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from tasks.artifacts import existing_file
 from tasks.dataset.workspace import Workspace
 from tasks.errors import InputError
+from tasks.spec import read_mapping
 
 DATA_SETS = ("train_dataset", "validation_dataset", "test_dataset", "infer_dataset")
 
@@ -98,16 +94,11 @@ def read_spec(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or not a YAML mapping with a mapping at `dataset.classify`.
     """
-    try:
-        # Not PyYAML's loader: it reads 1e-3 as text.
-        spec = OmegaConf.to_container(OmegaConf.load(existing_file(path, "ChangeNet spec")))
-    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
-        raise InputError(f"ChangeNet spec {path} is not YAML: {' '.join(str(error).split())}") from error
-    dataset = spec.get("dataset") if isinstance(spec, dict) else None
+    spec = read_mapping(path, "ChangeNet spec")
+    dataset = spec.get("dataset")
     if not isinstance(dataset, dict) or not isinstance(dataset.get("classify"), dict):
         raise InputError(f"ChangeNet spec {path} lacks the mapping dataset.classify; give a classify spec")
-    assert isinstance(spec, dict)
-    return {str(key): value for key, value in spec.items()}
+    return spec
 
 
 def training_spec(
