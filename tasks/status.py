@@ -10,7 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import StageFailed
+
 STATUS_FILE = "status.json"
+STOP_FILE = "stop"
 
 
 class Status:
@@ -44,15 +47,25 @@ class Status:
 
 
 @contextmanager
-def reported(folder: Path, action: str) -> Iterator[Status]:
+def reported(folder: Path, action: str, model: str = "Visual ChangeNet") -> Iterator[Status]:
     """Say that the action starts and, whatever stops it, that it failed and why."""
     status = Status(folder)
-    status.write(f"Starting Visual ChangeNet {action}.", "STARTED")
+    status.write(f"Starting {model} {action}.", "STARTED")
     try:
         yield status
     except BaseException as error:
         status.write(f"{type(error).__name__}: {error}", "FAILURE")
         raise
+
+
+def check_not_stopped(folder: Path, epoch: int) -> None:
+    """End a training after a zero-based epoch when somebody has put the file `stop` into its folder.
+
+    Raises:
+        StageFailed: they have.
+    """
+    if (folder / STOP_FILE).exists():
+        raise StageFailed(f"stopped on request after epoch {epoch + 1}: {folder / STOP_FILE}")
 
 
 def status_lines(file: Path) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from tasks.changenet.scoring import outputs_of
 from tasks.changenet.spec import ActionName, ChangeNetSpec, rebase
 from tasks.changenet.start import checked_pairs, prepare_folder, started
 from tasks.changenet.training import Training
+from tasks.changenet.zero_shot import feature_distances
 from tasks.errors import StageFailed, listed
 from tasks.spec import content_of, digest
 from tasks.status import STATUS_FILE, reported
@@ -108,10 +109,12 @@ def _scored(
 ) -> tuple[Pairs, npt.NDArray[np.float32]]:
     """The rows of a data set and their scores, in order."""
     rows = read_pairs(spec, data_set)
-    content = read_checkpoint(checkpoint, spec, key)
+    content = None if spec.native.zero_shot else read_checkpoint(checkpoint, spec, key)
     with computing(spec) as device:
-        network = network_of(content, spec).to(device)
         images = PairImages(rows, spec.data, cache=False)
+        if content is None:
+            return rows, feature_distances(spec, images, len(rows), device)
+        network = network_of(content, spec).to(device)
         scores: npt.NDArray[np.float32] = scores_of(
             outputs_of(network, images, len(rows), spec, device)
         ).numpy()
@@ -122,11 +125,10 @@ def _scored(
 
 
 def _facts(spec: ChangeNetSpec, rows: Pairs) -> dict[str, object]:
-    checkpoint = spec.inference.checkpoint
-    assert checkpoint is not None
+    checkpoint = None if spec.native.zero_shot else spec.inference.checkpoint
     return {
         "checkpoint": checkpoint,
-        "checkpoint_sha256": sha256_of(checkpoint),
+        "checkpoint_sha256": sha256_of(checkpoint) if checkpoint else None,
         "spec_sha256": digest(content_of(spec)),
         "rows": len(rows),
     }

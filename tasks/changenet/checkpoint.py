@@ -106,12 +106,12 @@ class CheckpointFolder:
 
     Attributes:
         folder: the results folder.
-        best: validation metric by epoch of the best checkpoints that are kept.
+        best: validation metric, and loss for ties, by epoch of the best checkpoints that are kept.
     """
 
     folder: Path
     settings: Checkpointer
-    best: dict[int, float] = field(default_factory=dict)
+    best: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def files(self) -> Iterator[Path]:
         """Every checkpoint that lies in the folder."""
@@ -128,15 +128,17 @@ class CheckpointFolder:
         if not (self.settings.replace_periodic and self.settings.enable_topk):
             self._link(_write(self.folder / f"model_epoch_{epoch:03d}_step_{step:05d}.pth", content))
 
-    def is_best(self, value: float) -> bool:
-        """Whether a checkpoint with this validation metric is among those to keep."""
+    def is_best(self, value: float, loss: float = 0.0) -> bool:
+        """Whether a checkpoint with this validation metric is among those to keep; the loss decides ties."""
         if not self.settings.enable_topk or math.isnan(value):
             return False
-        return len(self.best) < self.settings.save_top_k or self._rank(value) < self._rank(self._worst()[1])
+        if len(self.best) < self.settings.save_top_k:
+            return True
+        return self._rank((value, loss)) < self._rank(self._worst()[1])
 
-    def save_best(self, epoch: int, value: float, content: dict[str, Any]) -> None:
+    def save_best(self, epoch: int, value: float, loss: float, content: dict[str, Any]) -> None:
         """Write a best checkpoint, then remove what no longer is one."""
-        self.best[epoch] = value
+        self.best[epoch] = (value, loss)
         file = _write(self._best_file(epoch), content)
         while len(self.best) > self.settings.save_top_k:
             epoch_of_worst = self._worst()[0]
@@ -148,12 +150,13 @@ class CheckpointFolder:
     def _best_file(self, epoch: int) -> Path:
         return self.folder / f"model_best_{epoch:03d}.pth"
 
-    def _rank(self, value: float) -> float:
+    def _rank(self, reached: tuple[float, float]) -> tuple[float, float]:
+        value, loss = reached
         mode = self.settings.mode or ("max" if self.settings.monitor in HIGHER_IS_BETTER else "min")
-        return -value if mode == "max" else value
+        return (-value if mode == "max" else value), loss
 
-    def _worst(self) -> tuple[int, float]:
-        """Epoch and metric of the worst that is kept; of equals, the later epoch."""
+    def _worst(self) -> tuple[int, tuple[float, float]]:
+        """Epoch of the worst that is kept, with what it reached; of equals, the later epoch."""
         return max(self.best.items(), key=lambda item: (self._rank(item[1]), item[0]))
 
     def _link(self, file: Path) -> None:

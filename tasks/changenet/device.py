@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 
 import torch
 
 from tasks.changenet.spec import ChangeNetSpec
 from tasks.errors import InputError
+
+SEEDING = threading.Lock()
+"""Held while torch's one generator of random numbers is set and drawn from: trials may train in threads."""
 
 
 def device_of(wanted: str) -> torch.device:
@@ -36,10 +40,14 @@ def computing(spec: ChangeNetSpec) -> Iterator[torch.device]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     cudnn.benchmark, cudnn.deterministic = spec.train.cudnn.benchmark, deterministic
+    generator = torch.random.fork_rng()
+    with SEEDING:
+        generator.__enter__()
     try:
-        with torch.random.fork_rng():
-            yield device
+        yield device
     finally:
+        with SEEDING:
+            generator.__exit__(None, None, None)
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
         cudnn.benchmark, cudnn.deterministic = before_cudnn

@@ -222,6 +222,8 @@ class Native(SpecModel):
             kept; 0 keeps the weights of the last step.
         threads: of torch on the CPU; 0 leaves torch's choice.
         cache: keep decoded, resized images in memory.
+        zero_shot: `inference` without a checkpoint: the cosine distance of the untrained backbone's
+            features, test against golden.
         model_dir: stands for `/model` where no container mounts one (hand-over of the loop).
     """
 
@@ -234,6 +236,7 @@ class Native(SpecModel):
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.99
     threads: Annotated[int, Field(ge=0)] = 0
     cache: bool = True
+    zero_shot: bool = False
     model_dir: OptionalPlainPath = None
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tasks.changenet import backbone
 from tasks.changenet.checkpoint import LATEST, CheckpointFolder, network_of, read_checkpoint
+from tasks.changenet.device import SEEDING
 from tasks.changenet.network import ChangeNet
 from tasks.changenet.pairs import Pairs, read_pairs
 from tasks.changenet.spec import ChangeNetSpec
@@ -36,7 +37,7 @@ class Start:
         step: optimiser steps done before it.
         seed: of weights, draws and augmentation.
         optimiser: its state; None starts afresh.
-        best: validation metric by epoch of the best checkpoints so far.
+        best: validation metric and loss by epoch of the best checkpoints so far.
     """
 
     network: ChangeNet
@@ -45,7 +46,7 @@ class Start:
     epoch: int = 0
     step: int = 0
     optimiser: dict[str, Any] | None = None
-    best: dict[int, float] | None = None
+    best: dict[int, tuple[float, float]] | None = None
 
 
 def started(spec: ChangeNetSpec) -> Start:
@@ -55,7 +56,12 @@ def started(spec: ChangeNetSpec) -> Start:
         InputError: a checkpoint does not fit, or the one to resume from has no epoch left to run.
     """
     seed = spec.train.seed if spec.train.seed >= 0 else int.from_bytes(os.urandom(4))
-    torch.manual_seed(seed)
+    with SEEDING:
+        torch.manual_seed(seed)
+        return _start(spec, seed)
+
+
+def _start(spec: ChangeNetSpec, seed: int) -> Start:
     resumed, warm = spec.train.resume_training_checkpoint_path, spec.train.pretrained_model_path
     if resumed is not None:
         content = read_checkpoint(resumed, spec, RESUMED)

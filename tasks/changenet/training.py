@@ -29,7 +29,7 @@ from tasks.changenet.scoring import network_input, outputs_of, pixels
 from tasks.changenet.spec import ChangeNetSpec, Optim
 from tasks.changenet.start import Start
 from tasks.errors import StageFailed
-from tasks.status import Status
+from tasks.status import Status, check_not_stopped
 
 progress = logging.getLogger("deft.progress")
 
@@ -96,7 +96,8 @@ class Training:
         """Train until the last epoch.
 
         Raises:
-            StageFailed: the loss or a score is no longer a finite number.
+            StageFailed: the loss or a score is no longer a finite number, or the file `stop` lies in the
+                results folder after an epoch.
         """
         config = self._spec.train
         by_epoch = config.checkpoint_interval_unit == "epoch"
@@ -109,6 +110,7 @@ class Training:
             if by_epoch and (epoch + 1) % config.checkpoint_interval == 0:
                 self._folder.save(epoch, self._step, self._content(epoch, epoch + 1))
             self._report(epoch, trained, time.monotonic() - began)
+            check_not_stopped(self._spec.results_dir, epoch)
         self._status.write("Training loop complete.")
 
     @property
@@ -178,9 +180,9 @@ class Training:
         metrics = validation_metrics(scores, rows.defect, margin)
         self._validated = {"val_loss": sum(losses) / len(rows), **metrics, "epoch": epoch}
         self._status.write("Eval metrics generated.", kpi=self._validated)
-        value = self._validated[self._folder.settings.monitor or "val_loss"]
-        if self._folder.is_best(value):
-            self._folder.save_best(epoch, value, self._content(epoch, epoch + 1))
+        value, loss = self._validated[self._folder.settings.monitor], self._validated["val_loss"]
+        if self._folder.is_best(value, loss):
+            self._folder.save_best(epoch, value, loss, self._content(epoch, epoch + 1))
 
     def _content(self, epoch: int, epochs_done: int) -> dict[str, Any]:
         return packed(

@@ -21,11 +21,19 @@ def names(tmp_path):
 def fill(checkpoints, values):
     for epoch, value in enumerate(values):
         if checkpoints.is_best(value):
-            checkpoints.save_best(epoch, value, {"epoch": epoch})
+            checkpoints.save_best(epoch, value, 0.0, {"epoch": epoch})
 
 
 def test_only_the_best_epoch_is_kept_and_ties_go_to_the_earlier(tmp_path):
     fill(folder(tmp_path), [3.0, 1.0, 1.0, 2.0])
+    assert names(tmp_path) == ["model_best_001.pth"]
+
+
+def test_of_equal_metrics_the_lower_loss_is_kept(tmp_path):
+    checkpoints = folder(tmp_path, monitor="val_far")
+    for epoch, reached in enumerate([(5.0, 0.3), (5.0, 0.2), (5.0, 0.2), (6.0, 0.1)]):
+        if checkpoints.is_best(*reached):
+            checkpoints.save_best(epoch, *reached, {})
     assert names(tmp_path) == ["model_best_001.pth"]
 
 
@@ -60,7 +68,7 @@ def test_best_ones_may_replace_the_periodic(tmp_path):
 def test_clearing_removes_checkpoints_alone(tmp_path):
     checkpoints = folder(tmp_path)
     checkpoints.save(0, 1, {})
-    checkpoints.save_best(0, 1.0, {})
+    checkpoints.save_best(0, 1.0, 1.0, {})
     (tmp_path / "notes.txt").touch()
     checkpoints.clear()
     assert names(tmp_path) == ["notes.txt"]

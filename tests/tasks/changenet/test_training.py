@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from tasks.changenet.checkpoint import LATEST
 from tasks.changenet.spec import Optim
 from tasks.changenet.training import learning_rate, move_average
 from tasks.errors import InputError, StageFailed
+from tasks.registry import find_action
+from tasks.status import STATUS_FILE, STOP_FILE, status_lines, validation_losses
 
 
 def lines(folder):
@@ -87,6 +90,26 @@ def test_two_runs_of_a_seed_are_byte_equal(spec_of, trained):
     action.train(spec)
     for name in ("model_epoch_001_step_00008.pth", LATEST):
         assert (spec.results_dir / name).read_bytes() == (trained / "train" / name).read_bytes()
+
+
+def test_trainings_in_threads_give_what_one_alone_gives(values, trained, tmp_path):
+    specs = [
+        find_action("visual_changenet", "train").spec(values, [f"results_dir={tmp_path / name}"])
+        for name in ("a", "b", "c")
+    ]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(action.train, specs))
+    expected = (trained / "train" / LATEST).read_bytes()
+    assert all((spec.results_dir / LATEST).read_bytes() == expected for spec in specs)
+
+
+def test_a_training_that_is_asked_to_stop_ends_after_its_epoch(spec_of):
+    spec = spec_of("train.num_epochs=5")
+    spec.results_dir.mkdir(parents=True)
+    (spec.results_dir / STOP_FILE).touch()
+    with pytest.raises(StageFailed, match="stopped on request after epoch 1"):
+        action.train(spec)
+    assert set(validation_losses(status_lines(spec.results_dir / STATUS_FILE))) == {0}
 
 
 def test_another_seed_gives_other_weights(spec_of, trained):
