@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel
 from typer.core import TyperGroup
 
+from deployments.approve import approve
 from tasks.errors import DeftError, UsageError
 
 app = typer.Typer(
@@ -229,12 +230,15 @@ def _number(text: str) -> int:
     return int(text)
 
 
+app.command()(approve)
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="place of the workspace and its runs")] = Path("deft-demo"),
     seed: Annotated[int, typer.Option(help="seed of the sample boards and of the training")] = 0,
 ) -> None:
-    """Build a sample workspace and run the DEFT loop on it, on a CPU, offline, in minutes."""
+    """Build a sample workspace and run the whole pipeline on it, on a CPU, offline, in minutes."""
     from flows.demo import run_demo
 
     raise SystemExit(run_demo(folder, seed))

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from prefect import flow
 from pydantic import Field
 
 from blocks.runtime import Runtime
+from flows.approved import hold_to
 from flows.deft_steps import STEPS
 from tasks.artifacts import write_text
 from tasks.deft.audit import audit
@@ -52,6 +54,8 @@ def deft_aoi(
     seed: Annotated[int, Field(ge=0)] = 1234,
     results_dir: Path | None = None,
     runtime: str = "inline",
+    approved: Path | None = None,
+    approval_token: str | None = None,
 ) -> DeftState:
     """Train a baseline, then work on its weakest samples and retrain until the metric is met.
 
@@ -90,30 +94,12 @@ def deft_aoi(
         seed: seed of training and of random choices.
         results_dir: folder of the run; by default the unfinished run of equal settings, else a new one.
         runtime: where actions run: inline, or the type/name of a saved runtime block.
+        approved: summary of the pipeline's preflight that this loop is part of.
+        approval_token: the hash with which it was approved.
     """
-    settings = LoopSettings(
-        metric=metric,
-        max_iterations=max_iterations,
-        min_recall=min_recall,
-        top_k_per_label=top_k_per_label,
-        topn=topn,
-        knn_metric=knn_metric,
-        min_similarity=min_similarity,
-        filter_by_label=filter_by_label,
-        max_new_rows=max_new_rows,
-        selection=selection,
-        sdg_source=sdg_source,
-        num_sdg=num_sdg,
-        pregenerated_dir=pregenerated_dir and pregenerated_dir.absolute(),
-        project=project,
-        paint_on=paint_on,
-        min_allocation_ratio=min_allocation_ratio,
-        regression_gate=regression_gate,
-        encoder=encoder,
-        encoder_path=encoder_path,
-        num_epochs=num_epochs,
-        seed=seed,
-    )
+    chosen = dict(locals())
+    hold_to(approved, approval_token, "loop", chosen)
+    settings = settings_of(chosen)
     place = load_runtime(runtime)
     _check_generator(settings, place)
     with opened_run(workspace, settings, results_dir) as run:
@@ -127,6 +113,13 @@ def deft_aoi(
         logger.info("%s", trajectory_table(state, run.contract))
         logger.info("handed over: %s", (state.final_artifacts or {})["best_model_inference_spec"])
         return state
+
+
+def settings_of(parameters: Mapping[str, Any]) -> LoopSettings:
+    """The settings of a loop from the parameters of its flow."""
+    settings = {name: parameters[name] for name in LoopSettings.model_fields}
+    folder = settings["pregenerated_dir"]
+    return LoopSettings.model_validate({**settings, "pregenerated_dir": folder and Path(folder).absolute()})
 
 
 def take(run: Run, step: Step, runtime: Runtime) -> DeftState:

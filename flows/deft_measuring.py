@@ -42,18 +42,21 @@ def best_checkpoint(run: Run, step: Step, runtime: Runtime) -> Measured:
     best_val, latest = phase.best_val_ckpt_path, phase.latest_ckpt_path
     assert best_val is not None
     assert latest is not None
-    measured = [_measure(run, step, "best_val", best_val, phase.val_loss_best_val, runtime)]
+    measured = [measured_checkpoint(run, step.label, "best_val", best_val, phase.val_loss_best_val, runtime)]
     if sha256_of(best_val) != sha256_of(latest):
-        measured.append(_measure(run, step, "latest", latest, phase.val_loss_latest, runtime))
+        measured.append(
+            measured_checkpoint(run, step.label, "latest", latest, phase.val_loss_latest, runtime)
+        )
     chosen = run.contract.choose([one.candidate for one in measured])
     return next(one for one in measured if one.candidate is chosen)
 
 
-def _measure(
-    run: Run, step: Step, kind: CheckpointKind, checkpoint: Path, val_loss: float | None, runtime: Runtime
+def measured_checkpoint(
+    run: Run, label: str, kind: CheckpointKind, checkpoint: Path, val_loss: float | None, runtime: Runtime
 ) -> Measured:
+    """Score the KPI set with a checkpoint of the phase `label` and measure it by the metric contract."""
     space = run.workspace
-    folder = run.place(step.label, "inference", kind)
+    folder = run.place(label, "inference", kind)
     spec = inference_spec(run.spec(), space.kpi_csv, space.images_dir, checkpoint, folder)
     spec["inference"]["results_dir"] = str(folder)
     inference_csv = infer(spec, runtime)
@@ -62,9 +65,9 @@ def _measure(
         "measure",
         {
             "inference_csv": inference_csv,
-            "results_dir": run.place(step.label, "evaluate", kind),
+            "results_dir": run.place(label, "evaluate", kind),
             "metric_contract": run.settings.metric,
-            "iter_label": step.label,
+            "iter_label": label,
             "checkpoint_kind": kind,
         },
         runtime,

@@ -151,6 +151,23 @@ class Artifact(BaseModel):
         return Artifact(path=path, sha256=self.sha256)
 
 
+def copied_whole(source: Path, target: Path) -> Path:
+    """Copy a file and compare the two.
+
+    Raises:
+        InputError: the source is missing or empty, or the copy is not equal to it.
+    """
+    if not existing_file(source).stat().st_size:
+        raise InputError(f"{source} is empty; make it again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+    if sha256_of(target) != sha256_of(source):
+        raise InputError(f"{target} is not what {source} is; copy it again")
+    return target
+
+
 def timestamp_folder(parent: Path, prefix: str = "", form: str = "%Y-%m-%d_%H%M%S") -> Path:
     """The path `<parent>/<prefix><clock>`, not made yet; where that exists, `_1`, `_2`, ... is appended."""
     stem = prefix + datetime.now().strftime(form)

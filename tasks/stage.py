@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
+from prefect.blocks.core import Block
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
@@ -64,17 +65,18 @@ def load_runtime(name: str) -> Runtime:
     """The runtime block of that name, written `type/name`; `inline` needs no block.
 
     Raises:
-        InputError: there is no such block.
+        InputError: there is no such block, or it is no runtime.
     """
     if name == "inline":
         return InlineRuntime()
     try:
-        block = Runtime.load(name)
+        block: Any = Block.load(name)
     except ValueError as error:
         raise InputError(
             f"runtime {name!r}: {error}; use inline, or the type/name of a saved block"
         ) from error
-    assert isinstance(block, Runtime)
+    if not isinstance(block, Runtime):
+        raise InputError(f"runtime {name!r} is no runtime block; use inline, or the type/name of one")
     return block
 
 

@@ -124,7 +124,9 @@ class Run:
 
 
 @contextmanager
-def opened_run(workspace_path: Path, settings: LoopSettings, results_dir: Path | None) -> Iterator[Run]:
+def opened_run(
+    workspace_path: Path, settings: LoopSettings, results_dir: Path | None, *, tell: bool = True
+) -> Iterator[Run]:
     """The run that these settings go on with, or a new one, held against other processes.
 
     A run that is taken up again is audited first, and its training set is held against the validation
@@ -135,6 +137,7 @@ def opened_run(workspace_path: Path, settings: LoopSettings, results_dir: Path |
         settings: what the person chose.
         results_dir: the run's own folder; by default the latest unfinished run of equal settings and
             equal data, else a new `results/run_<clock>`.
+        tell: say in the log what a run that is taken up has behind it.
 
     Raises:
         DeftError: another process works on the run, or its folder belongs to other settings or data.
@@ -151,7 +154,7 @@ def opened_run(workspace_path: Path, settings: LoopSettings, results_dir: Path |
         with FileLock(folder / ".lock", timeout=0):
             run = Run(folder, workspace, settings, contract)
             if (folder / STATE_FILE).exists():
-                _take_up(run, config)
+                _take_up(run, config, tell)
             else:
                 create_state(folder, _first_state(run, config))
             yield run
@@ -159,11 +162,11 @@ def opened_run(workspace_path: Path, settings: LoopSettings, results_dir: Path |
         raise DeftError(f"another process works on {folder}; wait for it or stop it") from error
 
 
-def _take_up(run: Run, config: dict[str, Any]) -> None:
+def _take_up(run: Run, config: dict[str, Any], tell: bool) -> None:
     if not _is_of(load_state(run.folder), config):
         raise DeftError(f"{run.folder} is a run with other settings or data; choose another results_dir")
     state = audited(run.folder)
-    for event in state.events[-SHOWN_EVENTS:]:
+    for event in state.events[-SHOWN_EVENTS:] if tell else []:
         logger.info("so far: %d %s %s: %s", event.seq, event.step, event.status, event.summary)
     combined = [phase.combined_training_csv for phase in state.iterations.values()]
     newest = next((path for path in reversed(combined) if path), None)

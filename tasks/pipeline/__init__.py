@@ -1,0 +1,1 @@
+"""The pipeline's own facts: its record on disk, its hand-over of the spec, its trajectory."""
