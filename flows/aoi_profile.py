@@ -30,7 +30,7 @@ from tasks.deft.state import DeftState, Phase
 from tasks.errors import InputError
 from tasks.evaluation.contract import MetricResult
 from tasks.pipeline.facts import LoopOutcome, Registered, Stage, TunedModel
-from tasks.registry import ANOMALYGEN, DATA_SERVICES, PYT, find_action
+from tasks.registry import ANOMALYGEN, DATA_SERVICES, PYT
 
 PRESEEDED = "Phase 1 checkpoint reused, baseline train skipped"
 
@@ -39,6 +39,7 @@ class AoiProfile(Profile):
     """NVIDIA TAO Visual ChangeNet, classify, on a workspace of images, specs, train, kpi and pool."""
 
     name: ClassVar[str] = "aoi_changenet"
+    category: ClassVar[str] = "visual_changenet"
     metrics: ClassVar[dict[str, SweepMetric]] = {
         "far_pct": SweepMetric(name="far_pct", direction="minimise", unit="%"),
         "val_loss": SweepMetric(name="val_loss", direction="minimise"),
@@ -79,16 +80,6 @@ class AoiProfile(Profile):
     @override
     def combined_data(self, csv: Path) -> Data:
         return Data(csv, self.workspace.root)
-
-    @override
-    def full(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        action = find_action("visual_changenet", "train")
-        full: dict[str, Any] = action.spec({**spec, "results_dir": "results"}).to_dict()
-        return full
-
-    @override
-    def epochs(self, spec: Mapping[str, Any]) -> int:
-        return int(self.full(spec)["train"]["num_epochs"])
 
     @override
     def trainer(

@@ -25,7 +25,6 @@ from tasks.classifier.workspace import BASELINE_SPEC, read_baseline, training_va
 from tasks.errors import InputError
 from tasks.evaluation.contract import MetricContract, MetricResult
 from tasks.pipeline.facts import LoopOutcome, Registered, Stage, TunedModel
-from tasks.registry import find_action
 from tasks.status import STATUS_FILE, status_lines, validation_losses
 
 BASELINE, FINAL = "baseline", "final_automl"
@@ -95,6 +94,7 @@ class ClassifierProfile(Profile):
     """An image classifier of transformers on a workspace of image folders."""
 
     name: ClassVar[str] = "image_classifier"
+    category: ClassVar[str] = "image_classifier"
     metrics: ClassVar[dict[str, SweepMetric]] = {
         "error_pct": SweepMetric(name="error_pct", direction="minimise", unit="%"),
         "val_loss": SweepMetric(name="val_loss", direction="minimise"),
@@ -135,16 +135,6 @@ class ClassifierProfile(Profile):
     @override
     def combined_data(self, csv: Path) -> Data:
         return Data(csv, self.root)
-
-    @override
-    def full(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        action = find_action("image_classifier", "train")
-        full: dict[str, Any] = action.spec({**spec, "results_dir": "results"}).to_dict()
-        return full
-
-    @override
-    def epochs(self, spec: Mapping[str, Any]) -> int:
-        return int(self.full(spec)["train"]["num_epochs"])
 
     @override
     def trainer(

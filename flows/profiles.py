@@ -19,6 +19,7 @@ from tasks.automl.space import Parameter
 from tasks.automl.trial import SweepMetric, Trainer
 from tasks.errors import InputError
 from tasks.pipeline.facts import LoopOutcome, Registered, TunedModel
+from tasks.registry import find_action
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Profile(ABC):
     """One kind of model on one workspace."""
 
     name: ClassVar[str]
+    category: ClassVar[str]
+    """Of the action `train`, whose schema is that of the specs."""
     metrics: ClassVar[dict[str, SweepMetric]]
     """What a sweep may optimise, the default first."""
     parameters: ClassVar[tuple[Parameter, ...]]
@@ -72,13 +75,16 @@ class Profile(ABC):
     def combined_data(self, csv: Path) -> Data:
         """The enlarged training rows of a loop."""
 
-    @abstractmethod
     def full(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """The spec with every default; raises `InputError` where the schema does not allow it."""
+        values: dict[str, Any] = (
+            find_action(self.category, "train").spec({**spec, "results_dir": "results"}).to_dict()
+        )
+        return values
 
-    @abstractmethod
     def epochs(self, spec: Mapping[str, Any]) -> int:
         """How long a whole training is."""
+        return int(self.full(spec)["train"]["num_epochs"])
 
     @abstractmethod
     def trainer(

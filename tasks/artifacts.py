@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -166,6 +166,11 @@ def copied_whole(source: Path, target: Path) -> Path:
     if sha256_of(target) != sha256_of(source):
         raise InputError(f"{target} is not what {source} is; copy it again")
     return target
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def timestamp_folder(parent: Path, prefix: str = "", form: str = "%Y-%m-%d_%H%M%S") -> Path:

@@ -10,12 +10,11 @@ from threading import Event, RLock
 
 from pydantic import ValidationError
 
-from tasks.artifacts import read_json, write_json
+from tasks.artifacts import now, read_json, write_json
 from tasks.automl.failures import RULES, classify, halved
 from tasks.automl.plan import Plan
 from tasks.automl.search import Search
 from tasks.automl.trial import Failure, Row, State, Stopped
-from tasks.deft.state import now
 from tasks.errors import DeftError
 from tasks.keys import merged, nested, value_at
 from tasks.spec import digest

@@ -19,8 +19,8 @@ from pydantic import Field
 
 from tasks.automl.space import Parameter, Space
 from tasks.automl.trial import Row, SweepMetric
-from tasks.deft.run import OFFLINE
 from tasks.errors import DeftError, InputError, listed
+from tasks.network import offline_variable
 from tasks.spec import SpecModel
 
 SYSTEM = (
@@ -224,7 +224,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_online(host: str) -> None:
-    offline = next((name for name in OFFLINE if os.environ.get(name, "") not in ("", "0")), None)
+    offline = offline_variable()
     if offline:
         raise InputError(
             f"llm.endpoint {host} is another machine and {offline} is set; name an endpoint on this one, "

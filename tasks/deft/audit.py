@@ -14,10 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from tasks.artifacts import sha256_of, write_text
+from tasks.artifacts import now, sha256_of, write_text
 from tasks.deft.evidence import FINAL_ARTIFACTS, problems
 from tasks.deft.stages import BASELINE, FINAL, FIRST, LOOP_STOP, Step, step_after
-from tasks.deft.state import STATE_FILE, DeftState, Event, Phase, Restart, load_state, now, write_state
+from tasks.deft.state import STATE_FILE, DeftState, Event, Phase, Restart, load_state, write_state
 from tasks.mining.ledger import forget_after
 from tasks.spec import digest
 

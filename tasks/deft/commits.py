@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.artifacts import sha256_of
+from tasks.artifacts import now, sha256_of
 from tasks.deft.evidence import check_evidence, check_skip
 from tasks.deft.stages import FINAL, FIRST, GROWS, LOOP_STOP, STAGES, Step
-from tasks.deft.state import DeftState, Event, Phase, append_to_log, load_state, now, write_state
+from tasks.deft.state import DeftState, Event, Phase, append_to_log, load_state, write_state
 from tasks.errors import DeftError
 from tasks.spec import digest
 

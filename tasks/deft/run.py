@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,21 +13,21 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.artifacts import sha256_of, timestamp_folder
+from tasks.artifacts import now, sha256_of, timestamp_folder
 from tasks.dataset.leakage import ImageSet, check_disjoint
 from tasks.dataset.specs import read_spec
 from tasks.dataset.table import read_table
 from tasks.dataset.workspace import Workspace, check_sets, open_workspace
 from tasks.deft.audit import LEDGER, audited
 from tasks.deft.stages import FINAL
-from tasks.deft.state import STATE_FILE, DeftState, Phase, create_state, load_state, now
+from tasks.deft.state import STATE_FILE, DeftState, Phase, create_state, load_state
 from tasks.errors import DeftError, InputError
 from tasks.evaluation.contract import MetricContract, MetricResult
+from tasks.network import offline_variable
 
 logger = logging.getLogger("deft.flow")
 
 SHOWN_EVENTS = 5
-OFFLINE = ("HF_HUB_OFFLINE", "AIR_GAPPED")
 
 
 class RegressionGate(BaseModel):
@@ -224,7 +223,7 @@ def _first_state(run: Run, config: dict[str, Any]) -> DeftState:
 
 
 def _execution_policy() -> dict[str, Any]:
-    offline = next((name for name in OFFLINE if os.environ.get(name, "") not in ("", "0")), None)
+    offline = offline_variable()
     allowed = ("package_install", "remote_fetch", "container_pull", "registry_login")
     return {
         "network_mode": "airgap" if offline else "network-enabled",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,11 +193,6 @@ def load_state(folder: Path) -> DeftState:
         logger.warning("%s was changed by hand after its last commit", file)
     _mend_log(folder, state)
     return state
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write_state(folder: Path, state: DeftState) -> DeftState:

@@ -23,7 +23,6 @@ from tasks.dataset.workspace import Workspace, open_workspace
 from tasks.errors import DeftError, InputError
 from tasks.mining.pool import read_pool, resolve_pool
 from tasks.preflight import aoi_assets
-from tasks.preflight.registry import Outcome
 from tasks.preflight.sets import (
     BASE_SPEC,
     KPI,
@@ -36,6 +35,7 @@ from tasks.preflight.sets import (
     Model,
     first_few,
 )
+from tasks.preflight.subject import Outcome
 from tasks.spec import load_spec
 
 

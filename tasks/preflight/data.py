@@ -9,8 +9,9 @@ from tasks.errors import DeftError, InputError
 from tasks.preflight.hardware import GIB, MIB, memory_bytes
 from tasks.preflight.host import writable
 from tasks.preflight.look import Look
-from tasks.preflight.registry import Answer, Outcome, answer, check, worst
+from tasks.preflight.registry import Answer, answer, check, worst
 from tasks.preflight.sets import KPI, PAIRS, POOL, SPLITS, TRAINING, VALIDATION
+from tasks.preflight.subject import Outcome
 
 FLOAT_BYTES = 4
 PREFETCHED = 2

@@ -12,7 +12,6 @@ from tasks.classifier.workspace import folder_rows
 from tasks.dataset.workspace import BASELINE_SPEC
 from tasks.errors import InputError
 from tasks.images import unreadable
-from tasks.preflight.registry import Outcome
 from tasks.preflight.sets import (
     BASE_SPEC,
     KPI,
@@ -26,6 +25,7 @@ from tasks.preflight.sets import (
     first_few,
     weights,
 )
+from tasks.preflight.subject import Outcome
 from tasks.spec import load_spec
 
 FOLDERS = {TRAINING: "train", VALIDATION: "validation", KPI: "kpi", POOL: "pool"}

@@ -9,8 +9,8 @@ from typing import Any
 
 from blocks.images import image_uri
 from tasks.action import NATIVE
-from tasks.deft.run import OFFLINE
 from tasks.errors import DeftError
+from tasks.network import offline_variable
 from tasks.preflight.aoi import AoiSets
 from tasks.preflight.folders import FolderSets
 from tasks.preflight.hardware import Gpu, gpus
@@ -79,8 +79,8 @@ class Look:
         mode = self.subject.network_mode
         if mode is not None:
             return Network(mode == "airgap", "parameter network_mode")
-        said = [name for name in OFFLINE if self.subject.environment.get(name, "") not in ("", "0")]
-        return Network(bool(said), f"environment variable {said[0]}" if said else "default")
+        said = offline_variable(self.subject.environment)
+        return Network(said is not None, f"environment variable {said}" if said else "default")
 
     @cached_property
     def sets(self) -> DataSets:

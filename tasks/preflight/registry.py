@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.preflight.subject import PHASES_OF, Mode, Phase, Profile
+from tasks.preflight.subject import PHASES_OF, Mode, Outcome, Phase, Profile
 
 if TYPE_CHECKING:
     from tasks.preflight.look import Look
-
-Outcome = Literal["ok", "warn", "block", "not_applicable", "failed"]
 
 SECTIONS = {
     1: "Workspace, host, platform, network",

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tasks.artifacts import sha256_of
 from tasks.errors import InputError
-from tasks.preflight.registry import Outcome
+from tasks.preflight.subject import Outcome
 
 TRAINING = "training set"
 VALIDATION = "validation set"

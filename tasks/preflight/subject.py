@@ -14,6 +14,8 @@ from tasks.spec import plain
 Mode = Literal["full", "loop_only", "automl_only"]
 Profile = Literal["aoi_changenet", "image_classifier"]
 Phase = Literal["phase1", "loop", "phase3"]
+Outcome = Literal["ok", "warn", "block", "not_applicable", "failed"]
+"""Of a check."""
 
 PHASES_OF: dict[Mode, tuple[Phase, ...]] = {
     "full": ("phase1", "loop", "phase3"),
