@@ -20,7 +20,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, PercentilePruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -29,6 +29,12 @@ from tasks.errors import InputError
 
 REDUCTION = 3
 """One in so many trials goes on from a rung to the next."""
+PRUNED_AFTER, KEPT = 4, 75.0
+"""Whole trials before one is stopped, and the percentile of them that it must not be behind at half time.
+
+FAR at full recall jumps from epoch to epoch: on DeepPCB a stop at the median after a quarter of the epochs
+ended all of the last four trials of eight, among them some whose neighbours were among the best.
+"""
 SPREAD = 0.2
 """Standard deviation of the first trials around the base spec, as a share of each dimension."""
 
@@ -42,13 +48,13 @@ class Algorithm:
 
 
 ALGORITHMS = {
-    "bayesian": Algorithm("gp", "median"),
-    "bfbo": Algorithm("gp", "median"),
+    "bayesian": Algorithm("gp", "percentile"),
+    "bfbo": Algorithm("gp", "percentile"),
     "random": Algorithm("random", "none"),
     "hyperband": Algorithm("random", "hyperband"),
     "asha": Algorithm("tpe", "halving"),
     "bohb": Algorithm("tpe", "hyperband"),
-    "llm": Algorithm("gp", "median"),
+    "llm": Algorithm("gp", "percentile"),
 }
 """`bfbo` is `bayesian` by another name; `llm` proposes itself, and what stands here is its fallback."""
 
@@ -143,7 +149,7 @@ def pruner_of(name: str, budget: int, epochs: int) -> BasePruner:
     if kind == "halving":
         return SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
     # Steps are counted from 1, and Optuna may stop a trial at the step that is named here.
-    return MedianPruner(n_startup_trials=startup_trials(budget), n_warmup_steps=max(2, epochs // 4) + 1)
+    return PercentilePruner(KEPT, n_startup_trials=PRUNED_AFTER, n_warmup_steps=max(3, epochs // 2))
 
 
 def seed_of(*parts: object) -> int:

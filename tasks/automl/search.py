@@ -27,6 +27,7 @@ NEAR = 0.05
 """Distance, as a share of each dimension, up to which a point counts as next to another one."""
 STRETCH = 9.0
 """A value that is as far from the best as the median one stands at log(1 + this), the best one at 0."""
+STOPPED_AT = 0.75
 CONSTRAINT = "constraints:collapse"
 """Optuna's name for what makes a trial infeasible."""
 
@@ -168,12 +169,12 @@ class Search:
         """The study in memory, for the sampler to look at.
 
         The GP sees neither pruned nor failed trials, and would go there again; so a pruned one stands
-        with the last value that it reached, a failed or collapsed one with the worst that was seen.
+        among those that ended badly, a failed or collapsed one with the worst that was seen.
         """
         study = optuna.create_study(study_name=self._study.study_name, direction="minimize")
         trials = [trial for trial in self._trials() if trial.params]
-        reached = [_reached(trial) for trial in trials if trial.state != TrialState.RUNNING]
-        shown = iter(stretched(reached))
+        ended = [trial for trial in trials if trial.state != TrialState.RUNNING]
+        shown = iter(stretched(_reached(ended)))
         study.add_trials(
             trial
             if trial.state == TrialState.RUNNING
@@ -197,12 +198,27 @@ def stretched(values: Sequence[float | None]) -> list[float]:
     return [float(value) for value in np.log1p(STRETCH * (filled - known.min()) / unit)]
 
 
-def _reached(trial: FrozenTrial) -> float | None:
-    if trial.state == TrialState.COMPLETE and trial.system_attrs.get(CONSTRAINT, 0.0) <= 0:
-        return trial.value
-    if trial.state == TrialState.PRUNED:
-        return None if trial.last_step is None else trial.intermediate_values[trial.last_step]
-    return None
+def _reached(trials: Sequence[FrozenTrial]) -> list[float | None]:
+    """What each trial that has ended stands with; none for one that failed or collapsed.
+
+    What a stopped trial had reached after a few epochs is no match for what others reached in the end, and
+    would drive the search away from it. It was behind half of them, so it stands with their upper quartile.
+    """
+    done = [trial for trial in trials if trial.state == TrialState.COMPLETE and not _collapsed(trial)]
+    behind = float(np.quantile([trial.value for trial in done], STOPPED_AT)) if done else None
+    reached: list[float | None] = []
+    for trial in trials:
+        if trial.state == TrialState.PRUNED and trial.last_step is not None:
+            last = trial.intermediate_values[trial.last_step]
+            reached.append(last if behind is None else min(last, behind))
+        else:
+            whole = trial.state == TrialState.COMPLETE and not _collapsed(trial)
+            reached.append(trial.value if whole else None)
+    return reached
+
+
+def _collapsed(trial: FrozenTrial) -> bool:
+    return bool(trial.system_attrs.get(CONSTRAINT, 0.0) > 0)
 
 
 def _so_far(trial: FrozenTrial, step: int, notes: Mapping[str, Any]) -> FrozenTrial:

@@ -75,7 +75,7 @@ def train(spec: dict[str, Any], folder: Path, report: Report) -> Outcome:
 
 def sweep_in(folder: Path, algorithm: str) -> None:
     """The whole sweep, its winner trained again whatever its figure."""
-    settings = SweepSettings(algorithm=algorithm, trials=6, seed=5)
+    settings = SweepSettings(algorithm=algorithm, trials=9, seed=5)
     with ThreadPoolExecutor(1) as pool:
         plan = Plan(folder, 1, BASE, SPACE, METRIC, EPOCHS, settings, train, lambda spec: None)
         sweep = Sweep(plan, pool.submit)

@@ -162,15 +162,16 @@ def test_a_collapsed_trial_stands_with_the_worst(tmp_path):
     assert SPACE.holds(search.propose(4))
 
 
-def test_a_trial_that_was_stopped_stands_with_what_it_reached(tmp_path):
+def test_a_trial_that_was_stopped_stands_among_the_worse_ones(tmp_path):
     search = opened(tmp_path)
     swept(search, 3)
     search.begin(search.propose(3), {})
     assert not search.report(3, 0, 5.0)
     search.report(3, 1, 9.0)
     search.tell(3, None, pruned=True)
-    shown = search._copy().trials
-    assert shown[3].value == max(trial.value for trial in shown) > shown[2].value
+    *whole, stopped = (trial.value for trial in search._copy().trials)
+    # Not with the 9.0 of its second epoch, which is no match for what others reached in the end.
+    assert sorted(whole)[1] < stopped < max(whole)
     assert search.tried()[3].told
 
 
