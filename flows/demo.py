@@ -12,7 +12,7 @@ from tasks.pipeline.trajectory import PipelineResult
 
 logger = logging.getLogger("deft.flow")
 
-PHASE1_TRIALS, PHASE3_TRIALS = 3, 2
+PHASE1_TRIALS, PHASE3_TRIALS = 2, 2
 """Small budgets, so that a laptop has it done in minutes."""
 LOOP = {"max_iterations": 2, "metric": "FAR < 1% at Recall=100%", "min_similarity": 0.5}
 
