@@ -14,22 +14,46 @@ from typing import ClassVar
 from prefect.blocks.core import Block
 from pydantic import BaseModel, Field
 
+from blocks.images import image_uri
+
 
 class ActionRequest(BaseModel):
-    """One call of an action: `<category> <argv>`, the image that answers to it, and where its log goes."""
+    """One call of an action.
+
+    Attributes:
+        category: with `argv` the command line, `<category> <argv>`.
+        image: key, in the versions file, of the image that answers to it.
+        log_file: where everything it says goes.
+        key: digest of the work; two calls with one key, image and command line are the same work.
+        paths: every file and folder that it reads or writes, by the name of the spec's key.
+        results: of those the folders that it writes into.
+        gpu: whether it computes on a GPU where there is one.
+    """
 
     category: str
     argv: list[str]
     image: str
     log_file: Path
+    key: str = ""
+    paths: dict[str, Path] = {}
+    results: list[Path] = []
+    gpu: bool = False
 
 
 class ActionOutcome(BaseModel):
-    """How a call ended: exit status (0 done, 1 error, 2 usage, 3 unreachable), first error line, seconds."""
+    """How a call ended.
+
+    Attributes:
+        exit_status: 0 done, 1 error, 2 usage, 3 target unreachable.
+        error: the first error line; empty after a success.
+        seconds: from the start of the work to its end.
+        adopted: whether the work was begun by an earlier, interrupted process of the same flow.
+    """
 
     exit_status: int
     error: str
     seconds: float
+    adopted: bool = False
 
 
 class Runtime(Block):
@@ -38,7 +62,20 @@ class Runtime(Block):
     _block_schema_capabilities: ClassVar[list[str]] = ["run-action"]
 
     starts_images: ClassVar[bool] = False
-    """Whether actions run in the image that they name, and so by NVIDIA's code where it is NVIDIA's."""
+    """Whether actions run in containers of images, which must be on the Docker host."""
+
+    @property
+    def runs_nvidia(self) -> bool:
+        """Whether actions that NVIDIA has an image for are answered by NVIDIA's code."""
+        return False
+
+    def image_for(self, key: str) -> str:
+        """The key of the image that answers where an action names `key`."""
+        return key
+
+    def image_uri(self, key: str) -> str:
+        """The image behind a key; raises `ValueError` when the versions file has none."""
+        return image_uri(key)
 
     @abstractmethod
     def run(self, request: ActionRequest) -> ActionOutcome:
@@ -47,6 +84,9 @@ class Runtime(Block):
     def image_digest(self, image: str) -> str:
         """What identifies the code behind an image key in the cache key; empty where no image is used."""
         return ""
+
+    def stop(self) -> None:
+        """End what runs at the moment, in whichever thread; called when the flow itself is being ended."""
 
 
 class InlineRuntime(Runtime):

@@ -97,7 +97,7 @@ class AoiProfile(Profile):
     def untrained_score(
         self, folder: Path, checkpoint: Path | None, metric: SweepMetric, runtime: Runtime
     ) -> float | None:
-        if metric.name != "far_pct" or (checkpoint is None and runtime.starts_images):
+        if metric.name != "far_pct" or (checkpoint is None and runtime.runs_nvidia):
             return None
         return judged_on_validation(self.base_spec(), self.workspace, checkpoint, folder, runtime).far_pct
 

@@ -52,7 +52,7 @@ class AoiTrainer:
         with watched(folder / "train", IN_STATUS[self.metric.name], report):
             model = train_model(job, self.runtime)
         checkpoints = [(model.best_val, model.val_loss_best_val)]
-        if self.runtime.starts_images and sha256_of(model.best_val) != sha256_of(model.latest):
+        if self.runtime.runs_nvidia and sha256_of(model.best_val) != sha256_of(model.latest):
             # That engine ranks epochs by val_loss alone, so the last one is worth a look.
             checkpoints.append((model.latest, model.val_loss_latest))
         outcomes = [self._outcome(job, folder, *checkpoint) for checkpoint in checkpoints]
@@ -73,7 +73,7 @@ class AoiTrainer:
         epochs = int(train.get("num_epochs") or 10)
         for name in ("checkpoint_interval", "validation_interval"):
             train[name] = min(int(train.get(name) or 1), epochs)
-        if not self.runtime.starts_images:
+        if not self.runtime.runs_nvidia:
             # The checkpoint that is kept is the one whose figure is reported.
             train["validation_interval"] = 1
             train["checkpointer"] = {

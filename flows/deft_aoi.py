@@ -142,7 +142,7 @@ def take(run: Run, step: Step, runtime: Runtime) -> DeftState:
 
 
 def _check_generator(settings: LoopSettings, runtime: Runtime) -> None:
-    if settings.sdg_source == "anomalygen" and not runtime.starts_images:
+    if settings.sdg_source == "anomalygen" and not runtime.runs_nvidia:
         raise InputError(
             "sdg_source=anomalygen needs a runtime that starts NVIDIA's image, and "
             f"{runtime.get_block_type_slug()} runs our own code: use sdg_source=open or another runtime"

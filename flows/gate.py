@@ -139,7 +139,7 @@ def subject_of(chosen: PipelineSettings, kind: Profile, runtime: Runtime) -> Sub
         profile=chosen.profile,
         runtime_name=chosen.runtime,
         starts_images=runtime.starts_images,
-        images=kind.images(chosen.loop),
+        images=_images(kind, chosen, runtime),
         parameters={**chosen.model_dump(mode="json"), **covered, "contents": contents(chosen, kind)},
         phase1=_sweep_phase(chosen, kind, 1, results) if chosen.sweeps_first else None,
         loop=loop,
@@ -149,6 +149,17 @@ def subject_of(chosen: PipelineSettings, kind: Profile, runtime: Runtime) -> Sub
         skipped=chosen.skipped,
         per_job_minutes=chosen.per_job_minutes,
     )
+
+
+def _images(kind: Profile, chosen: PipelineSettings, runtime: Runtime) -> dict[str, str]:
+    """The images that the phases run in, by their keys."""
+    if not runtime.starts_images:
+        return {}
+    try:
+        keys = {runtime.image_for(key) for key in kind.images(chosen.loop)}
+        return {key: runtime.image_uri(key) for key in sorted(keys)}
+    except ValueError as error:
+        raise DeftError(str(error)) from error
 
 
 def covered_parameters(chosen: PipelineSettings, kind: Profile) -> dict[str, Any]:

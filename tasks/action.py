@@ -54,12 +54,13 @@ class ActionCode:
 
 @dataclass(frozen=True)
 class Action:
-    """An entry of the registry: names, and where the code lies (imported when first needed)."""
+    """An entry of the registry: names, where the code lies (imported when first needed)."""
 
     category: str
     name: str
     code_at: str = field(repr=False)
     image: str = NATIVE
+    gpu: bool = False
 
     @cached_property
     def code(self) -> ActionCode:

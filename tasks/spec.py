@@ -226,6 +226,19 @@ def _content(spec: BaseModel, name: str) -> Any:
     return sha256_of(path) if path.is_file() else str(value)
 
 
+def paths_of(spec: BaseModel, prefix: str = "") -> dict[str, tuple[Path, Role | None]]:
+    """Every path of a spec by its dotted key, with what it is to the action if that is said."""
+    found: dict[str, tuple[Path, Role | None]] = {}
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        if isinstance(value, BaseModel):
+            found |= paths_of(value, f"{prefix}{name}.")
+        elif isinstance(value, Path):
+            role = next((item for item in field.metadata if isinstance(item, Role)), None)
+            found[prefix + name] = (value, role)
+    return found
+
+
 def digest(content: Any) -> str:
     """A SHA-256 over any JSON value, keys sorted."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -19,18 +19,21 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from blocks.runtime import ActionRequest, InlineRuntime, Runtime
-from tasks.action import NATIVE
+from tasks.action import NATIVE, Action
 from tasks.artifacts import Artifact, write_text, write_yaml
 from tasks.errors import EXIT_STATUS_OF, InputError, StageFailed
 from tasks.registry import find_action
-from tasks.spec import plain
+from tasks.spec import WRITES, SpecModel, paths_of, plain
 from tasks.status import STATUS_FILE, failures, lines_after
 
 logger = logging.getLogger("deft.flow")
 
 
 class StageResult(BaseModel):
-    """What a stage left: its folder, its files with their hashes, and where they were computed."""
+    """What a stage left: its folder, its files with their hashes, and where they were computed.
+
+    `adopted` says that an earlier, interrupted process of the flow had begun the work.
+    """
 
     stage: str
     digest: str
@@ -39,6 +42,7 @@ class StageResult(BaseModel):
     seconds: float
     computed_by: str
     cached: bool = False
+    adopted: bool = False
 
     def path(self, name: str) -> Path:
         """The file of that name; raises `StageFailed` when the stage left none."""
@@ -106,7 +110,7 @@ def run_stage(
     """
     action = find_action(category, name)
     spec = action.spec(values)
-    image = NATIVE if native else action.image
+    image = runtime.image_for(NATIVE if native else action.image)
     digest = action.digest(spec, runtime.image_digest(image))
     folder = action.code.folder(spec)
     run = _run_action.with_options(name=action.title, task_run_name=action.title, refresh_cache=refresh)
@@ -146,26 +150,42 @@ def _run_action(
     before = _time_stamps(folder)
     status_file = folder / STATUS_FILE
     said_before = status_file.stat().st_size if status_file.is_file() else 0
-    outcome = runtime.run(
-        ActionRequest(
-            category=category,
-            argv=[name, "-e", str(spec_file)],
-            image=image,
-            log_file=folder / f"{label}.log",
-        )
-    )
+    outcome = runtime.run(_request(action, spec, spec_file, folder / f"{label}.log", image, digest))
     if outcome.exit_status:
         failure = EXIT_STATUS_OF.get(outcome.exit_status, StageFailed)
         raise failure(outcome.error or f"{action.title} ended with exit status {outcome.exit_status}")
     outputs = action.outputs(spec)
-    _check_success(action.title, status_file, said_before, outputs.values(), before)
+    if not outcome.adopted:
+        _check_success(action.title, status_file, said_before, outputs.values(), before)
     return StageResult(
         stage=action.title,
         digest=digest,
         folder=folder,
         artifacts={key: Artifact.of(path) for key, path in outputs.items()},
         seconds=outcome.seconds,
+        adopted=outcome.adopted,
         computed_by=str(flow_run.get_name() or "outside a flow"),
+    )
+
+
+def _request(
+    action: Action, spec: SpecModel, spec_file: Path, log_file: Path, image: str, digest: str
+) -> ActionRequest:
+    """The call of an action, with all that a container must be shown."""
+    paths = paths_of(spec)
+    folders = {path.parent for path in action.code.reads(spec)}
+    return ActionRequest(
+        category=action.category,
+        argv=[action.name, "-e", str(spec_file)],
+        image=image,
+        log_file=log_file,
+        key=digest,
+        paths={
+            **{key: path for key, (path, _) in paths.items()},
+            **{f"files of {folder}": folder for folder in sorted(folders)},
+        },
+        results=[action.code.folder(spec), *(path for path, role in paths.values() if role is WRITES)],
+        gpu=action.gpu,
     )
 
 

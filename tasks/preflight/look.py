@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from blocks.images import image_uri
 from tasks.action import NATIVE
-from tasks.errors import DeftError
 from tasks.network import offline_variable
 from tasks.preflight.aoi import AoiSets
 from tasks.preflight.folders import FolderSets
@@ -122,25 +120,17 @@ class Look:
 
     @cached_property
     def images(self) -> list[Image]:
-        """The images that the phases need, with their local copies.
-
-        Raises:
-            DeftError: the versions file has no such key.
-        """
-        return [self._inspected(key) for key in self.subject.images]
+        """The images that the phases need, with their local copies."""
+        return [self._inspected(key, uri) for key, uri in self.subject.images.items()]
 
     @property
     def in_nvidia_image(self) -> bool:
         """Whether a phase runs in an image that is not our own, and so on a GPU."""
         return self.subject.starts_images and any(not image.is_native for image in self.images)
 
-    def _inspected(self, key: str) -> Image:
+    def _inspected(self, key: str, uri: str) -> Image:
         from docker.errors import ImageNotFound
 
-        try:
-            uri = image_uri(key)
-        except ValueError as error:
-            raise DeftError(str(error)) from error
         client = self._daemon[0]
         if client is None:
             return Image(key, uri)

@@ -105,7 +105,7 @@ class Subject(_Part):
         workspace: the folder of the task's data.
         runtime_name: where actions run, as the person wrote it; required, there is no default platform.
         starts_images: whether that runtime starts the images that actions name.
-        images: keys of the versions file that the phases need.
+        images: the images that the phases need, by their keys in the versions file.
         parameters: every parameter that the person chose; this is what an approval covers. Those of a
             phase lie below its name, `phase1`, `loop` or `phase3`.
         phase1: the first sweep; None when it is off, and so for the others.
@@ -121,7 +121,7 @@ class Subject(_Part):
     profile: Profile
     runtime_name: str
     starts_images: bool
-    images: tuple[str, ...] = ()
+    images: dict[str, str] = {}
     parameters: JsonMapping
     phase1: SweepPhase | None = None
     loop: LoopPhase | None = None

@@ -4,7 +4,6 @@ import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import yaml
@@ -29,7 +28,10 @@ class ImageRuntime(InlineRuntime):
 
     _block_type_name = "Image Runtime of a Test"
     _block_type_slug = "image-runtime-of-a-test"
-    starts_images: ClassVar[bool] = True
+
+    @property
+    def runs_nvidia(self):
+        return True
 
 
 @pytest.fixture

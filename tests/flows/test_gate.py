@@ -6,6 +6,7 @@ import pytest
 from filelock import FileLock
 from prefect import flow
 
+from blocks.images import image_uri
 from blocks.runtime import InlineRuntime
 from flows.approved import hold_to, own_parameters
 from flows.gate import approved_run, covered_parameters, look, subject_of
@@ -300,3 +301,32 @@ def test_inner_flow_of_a_phase_that_was_not_approved_is_refused(gate, asked):
     with pytest.raises(DeftError, match="the approval does not cover phase3"):
         hold_to(file, run.record.token, "phase3", own)
     assert read_json(run.folder / "pipeline.json")["token"] == run.record.token
+
+
+def test_a_runtime_that_starts_images_names_those_of_its_engine(kind, asked):
+    class Images(InlineRuntime):
+        """Answers everything with our own image."""
+
+        _block_type_slug = "images-of-a-test"
+        starts_images = True
+
+        def image_for(self, key):
+            return "images.native.engine"
+
+    subject = subject_of(asked(), kind, Images())
+    assert subject.images == {"images.native.engine": image_uri("images.native.engine")}
+    assert subject_of(asked(), kind, InlineRuntime()).images == {}
+
+
+def test_an_image_without_a_name_is_refused(kind, asked, monkeypatch, tmp_path):
+    class Images(InlineRuntime):
+        """Starts the images of the versions file."""
+
+        _block_type_slug = "images-of-a-test"
+        starts_images = True
+
+    versions = tmp_path / "versions.yaml"
+    versions.write_text("images: {}\n")
+    monkeypatch.setenv("TAO_VERSIONS_FILE", str(versions))
+    with pytest.raises(DeftError, match="has no image under images"):
+        subject_of(asked(), kind, Images())

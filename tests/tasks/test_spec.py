@@ -6,6 +6,8 @@ from pydantic import Field
 
 from tasks.errors import InputError, UsageError
 from tasks.spec import (
+    READS,
+    WRITES,
     OptionalReadPath,
     ReadPath,
     SpecModel,
@@ -14,6 +16,7 @@ from tasks.spec import (
     defaults_of,
     load_spec,
     merged_spec,
+    paths_of,
 )
 
 
@@ -116,3 +119,14 @@ def test_content_counts_files_by_what_they_hold_and_not_by_where_they_lie(tmp_pa
     before = content(first)
     first.write_text("other")
     assert content(first) != before
+
+
+def test_every_path_that_is_set_is_found_with_its_role(tmp_path):
+    spec = load_spec(Example, {"source": tmp_path / "a", "results_dir": tmp_path, "optim": {"weights": "/w"}})
+    assert paths_of(spec) == {
+        "source": (tmp_path / "a", READS),
+        "results_dir": (tmp_path, WRITES),
+        "optim.weights": (Path("/w"), READS),
+    }
+    without = load_spec(Example, {"source": tmp_path / "a", "results_dir": tmp_path})
+    assert set(paths_of(without)) == {"source", "results_dir"}

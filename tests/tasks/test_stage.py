@@ -5,8 +5,9 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter
 from prefect.logging.handlers import APILogHandler
+from pydantic import PrivateAttr
 
-from blocks.runtime import ActionOutcome, InlineRuntime
+from blocks.runtime import ActionOutcome, ActionRequest, InlineRuntime
 from tasks.errors import InputError, StageFailed
 from tasks.stage import load_runtime, run_stage
 
@@ -138,3 +139,47 @@ def test_messages_of_an_action_reach_the_log_of_the_run(tmp_path, predictions):
 def test_unknown_runtime_says_what_to_give():
     with pytest.raises(InputError, match="use inline"):
         load_runtime("inline-runtime/absent")
+
+
+class AskedRuntime(InlineRuntime):
+    """Keeps what it was asked, as a runtime of containers would need it."""
+
+    _block_type_slug = "asked-runtime"
+    _asked: list[ActionRequest] = PrivateAttr(default_factory=list)
+
+    def run(self, request):
+        self._asked.append(request)
+        outcome = super().run(request)
+        return outcome.model_copy(update={"adopted": True})
+
+
+def test_a_runtime_is_told_what_a_container_must_be_shown(tmp_path, predictions):
+    runtime = AskedRuntime()
+    result = analyse(predictions, tmp_path / "out", runtime)
+    (asked,) = runtime._asked
+    assert asked.paths["predictions_json"] == predictions
+    assert asked.paths["results_dir"] == tmp_path / "out"
+    assert tmp_path / "out" in asked.results
+    assert predictions not in asked.results
+    assert asked.key == result.digest
+    assert asked.image == "images.tao_toolkit.data_services"
+    assert not asked.gpu
+
+
+def test_files_of_adopted_work_may_be_older_than_this_process(tmp_path, predictions):
+    analyse(predictions, tmp_path / "out")
+
+    class Adopting(AskedRuntime):
+        """Finds its work done already."""
+
+        _block_type_slug = "adopting-runtime"
+
+        def run(self, request):
+            return ActionOutcome(exit_status=0, error="", seconds=1.0, adopted=True)
+
+    @flow
+    def again():
+        values = {"predictions_json": predictions, "results_dir": tmp_path / "out"}
+        return run_stage("gap_analysis", "vlm_bcq", values, Adopting(), refresh=True)
+
+    assert again().adopted

@@ -18,7 +18,7 @@ def started(fake_docker, subject_of):
         return subject_of(
             runtime_name="docker-runtime/gpu",
             starts_images=True,
-            images=images,
+            images={key: image_uri(key) for key in images},
             environment=environment,
             **changes,
         )
@@ -74,15 +74,9 @@ def test_an_image_for_another_cpu_blocks(started, fake_docker, findings):
     assert PYT in found.text
 
 
-def test_an_image_key_that_nobody_knows_makes_the_gate_invalid(started):
-    summary = summarise(started("images.no.such"))
-    assert "images.uris" in summary.missing_checks
-    assert any("has no image under images.no.such" in one.text for one in summary.findings)
-
-
 def test_without_a_daemon_it_blocks(subject_of, findings):
     environment = {"PATH": "/nowhere", "DOCKER_HOST": "tcp://127.0.0.1:9"}
-    found = findings(subject_of(starts_images=True, images=(PYT,), environment=environment))
+    found = findings(subject_of(starts_images=True, images={PYT: image_uri(PYT)}, environment=environment))
     assert found["host.docker"].outcome == "block"
     assert found["images.present"].outcome == "block"
 
@@ -105,7 +99,7 @@ def test_the_gpu_of_another_machine_is_looked_at_later(started, findings):
 def test_nvidias_image_needs_a_gpu_here_and_ours_does_not(subject_of, findings):
     environment = {"PATH": "/nowhere", "DOCKER_HOST": "unix:///no/such.sock"}
     for key, outcome in ((PYT, "block"), (NATIVE, "ok")):
-        subject = subject_of(starts_images=True, images=(key,), environment=environment)
+        subject = subject_of(starts_images=True, images={key: image_uri(key)}, environment=environment)
         assert findings(subject)["host.gpu"].outcome == outcome
 
 
