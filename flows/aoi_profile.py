@@ -18,7 +18,7 @@ from tasks.action import NATIVE
 from tasks.artifacts import copied_whole, write_yaml
 from tasks.automl.space import Parameter
 from tasks.automl.trial import SweepMetric
-from tasks.changenet.search_space import FINE_TUNING, PARAMETERS
+from tasks.changenet.search_space import PARAMETERS
 from tasks.dataset.specs import read_spec, training_spec
 from tasks.dataset.table import is_pass, read_table
 from tasks.dataset.workspace import open_workspace
@@ -45,8 +45,6 @@ class AoiProfile(Profile):
         "val_loss": SweepMetric(name="val_loss", direction="minimise"),
     }
     parameters: ClassVar[tuple[Parameter, ...]] = PARAMETERS
-    lr_key: ClassVar[str] = "train.optim.lr"
-    fine_tuning: ClassVar[float] = FINE_TUNING
     loop_flow: ClassVar[str] = "flows.deft_aoi:deft_aoi"
 
     def __init__(self, root: Path) -> None:

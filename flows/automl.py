@@ -8,7 +8,6 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from prefect import flow
 
 from blocks.runtime import Runtime
@@ -24,10 +23,11 @@ from tasks.automl.sweep import Submit, Sweep
 from tasks.automl.table import write_study
 from tasks.automl.trial import Row, SweepMetric
 from tasks.automl.winner import Policy, QualityCheck, choose
-from tasks.errors import DeftError, InputError
+from tasks.errors import InputError
 from tasks.keys import merged
 from tasks.pipeline.facts import Stage, SweepResult, TunedModel
 from tasks.preflight.sets import content_digest
+from tasks.run_folder import held
 from tasks.spec import digest, plain, read_mapping
 from tasks.stage import load_runtime
 
@@ -77,8 +77,8 @@ def automl(
     hold_to(approved, approval_token, "phase3" if warm_start else "phase1", own)
     folder = (results_dir or timestamp_folder(kind.root / "results", prefix="automl_")).absolute()
     base = read_mapping(base_spec, "base spec") if base_spec else kind.base_spec()
-    data = kind.combined_data(training_csv) if training_csv else kind.base_data(folder)
-    with _held(folder), _threads(sweep.concurrency) as submit:
+    with held(folder), _threads(sweep.concurrency, place) as submit:
+        data = kind.combined_data(training_csv) if training_csv else kind.base_data(folder)
         hold_same_sweep(
             folder,
             {
@@ -227,21 +227,19 @@ def _degraded(rows: list[Row]) -> list[str]:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise DeftError(f"another process works on {folder}; wait for it or stop it") from error
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[Submit]:
-    """Threads that belong to the flow run: what they start shows as its tasks."""
+def _threads(count: int, runtime: Runtime) -> Iterator[Submit]:
+    """Threads that belong to the flow run: what they start shows as its tasks, and ends when it is ended."""
     with ThreadPoolExecutor(count, thread_name_prefix="trial") as pool:
 
         def submit(work: Any) -> Future[Row]:
             return pool.submit(copy_context().run, work)
 
-        yield submit
+        try:
+            yield submit
+        except Exception:
+            raise
+        except BaseException:
+            # Prefect tells the main thread alone that the run was cancelled.
+            pool.shutdown(wait=False, cancel_futures=True)
+            runtime.stop()
+            raise

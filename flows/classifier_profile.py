@@ -17,9 +17,9 @@ from tasks.artifacts import copied_whole, read_json, write_json
 from tasks.automl.space import Parameter
 from tasks.automl.trial import Outcome, Report, SweepMetric
 from tasks.automl.watching import watched
-from tasks.classifier.loop import STATE_FILE, LoopPhase, LoopState
+from tasks.classifier.loop import STATE_FILE, LoopState
 from tasks.classifier.metrics import TRUE_LABEL, error_pct, read_scores
-from tasks.classifier.search_space import FINE_TUNING, PARAMETERS
+from tasks.classifier.search_space import PARAMETERS
 from tasks.classifier.task import measure, score, train_classifier
 from tasks.classifier.workspace import BASELINE_SPEC, read_baseline, training_values, write_row_lists
 from tasks.errors import InputError
@@ -100,8 +100,6 @@ class ClassifierProfile(Profile):
         "val_loss": SweepMetric(name="val_loss", direction="minimise"),
     }
     parameters: ClassVar[tuple[Parameter, ...]] = PARAMETERS
-    lr_key: ClassVar[str] = "train.optim.lr"
-    fine_tuning: ClassVar[float] = FINE_TUNING
     loop_flow: ClassVar[str] = "flows.classifier_loop:classifier_loop"
 
     @property
@@ -185,7 +183,7 @@ class ClassifierProfile(Profile):
         state = _state(folder)
         if not state.complete:
             raise InputError(f"{folder}: the loop has not finished; run it again")
-        best, last = _best(state), state.phases[-1]
+        best, last = state.best, state.phases[-1]
         grown = last.label != BASELINE
         return LoopOutcome(
             best=best.label,
@@ -209,7 +207,7 @@ class ClassifierProfile(Profile):
         result = measure(
             model.checkpoint, model.spec, self.root, kpi, contract, folder / FINAL / "kpi", runtime
         )
-        best = _best(state)
+        best = state.best
         won = contract.better(result, best.metric_result)
         label, checkpoint = (FINAL, model.checkpoint) if won else (best.label, best.checkpoint)
         final = {"checkpoint": model.checkpoint, "metric_result": result.model_dump(), "source": model.source}
@@ -233,11 +231,6 @@ class ClassifierProfile(Profile):
 
 def _state(folder: Path) -> LoopState:
     return LoopState.model_validate(read_json(folder / STATE_FILE))
-
-
-def _best(state: LoopState) -> LoopPhase:
-    best = MetricContract.of(state.settings.metric).best([phase.metric_result for phase in state.phases])
-    return next(phase for phase in state.phases if phase.metric_result is best)
 
 
 def _stage(state: LoopState, label: str, result: MetricResult, checkpoint: Path, rows: int | None) -> Stage:

@@ -15,17 +15,20 @@ from tasks.artifacts import existing_file
 from tasks.automl.settings import SweepSettings
 from tasks.automl.space import Space
 from tasks.errors import DeftError
-from tasks.keys import merged, nested, value_at
 from tasks.pipeline.handover import keep_base_spec
-from tasks.pipeline.record import PipelineRecord, PipelineRun, begun, held, new_folder, taken_up, unfinished
+from tasks.pipeline.record import PipelineRecord, PipelineRun, begun, taken_up, unfinished
 from tasks.pipeline.settings import PipelineSettings
 from tasks.preflight.execution import summarise
 from tasks.preflight.render import render, write
 from tasks.preflight.sets import content_digest
 from tasks.preflight.subject import LoopPhase, SpaceRow, Subject, SweepPhase
 from tasks.preflight.summary import Summary, ready
+from tasks.run_folder import held, new_run_folder
 
 logger = logging.getLogger("deft.flow")
+
+LOCK = ".pipeline.lock"
+"""Beside the lock of the loop, which works in the same folder."""
 
 
 def approved_run(
@@ -70,8 +73,8 @@ def approved_run(
         if not decision.corrections:
             raise DeftError(f"the preflight was rejected: {decision.note or 'no reason given'}")
         chosen = chosen.corrected(decision.corrections)
-    place = (folder or new_folder(results)).absolute()
-    with held(place):
+    place = (folder or new_run_folder(results)).absolute()
+    with held(place, LOCK):
         keep_base_spec(place, kind.base_file)
         write(place, summary)
         record = PipelineRecord(
@@ -182,8 +185,7 @@ def _sweep_phase(chosen: PipelineSettings, kind: Profile, phase: Any, results: P
     sweep: SweepSettings = chosen.phase1 if phase == 1 else chosen.phase3
     aim, base = metric_of(kind, chosen.metric), kind.base_spec()
     if phase == 3:
-        rate = value_at(kind.full(base), kind.lr_key)
-        base = merged(base, nested({kind.lr_key: rate * kind.fine_tuning}))
+        base = kind.fine_tuned(base)
     first = phase == 1
     return SweepPhase(
         algorithm=sweep.algorithm,

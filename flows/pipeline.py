@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from pydantic import Field, ValidationError
 
-from flows.gate import approved_run, look
+from flows.gate import LOCK, approved_run, look
 from flows.pipeline_phases import Pipeline
 from flows.profiles import open_profile
 from tasks.automl.settings import SweepSettings
 from tasks.errors import InputError
-from tasks.pipeline.record import held
 from tasks.pipeline.settings import PipelineSettings
 from tasks.pipeline.trajectory import PipelineResult
+from tasks.run_folder import held
 from tasks.spec import explained
 from tasks.stage import load_runtime
 
@@ -89,7 +89,7 @@ def deft_pipeline(
         yes=yes, token=approval_token, folder=results_dir and results_dir.absolute(),
         timeout_seconds=round(approval_timeout_hours * 3600),
     )  # fmt: skip
-    with held(run.folder):
+    with held(run.folder, LOCK):
         return Pipeline(run, kind, place).run_phases()
 
 

@@ -18,7 +18,6 @@ from tasks.automl.best_rec import read as read_best_rec
 from tasks.automl.settings import SweepSettings
 from tasks.automl.winner import NoWinner
 from tasks.errors import DeftError, StageFailed
-from tasks.keys import merged, nested, value_at
 from tasks.pipeline.facts import LoopOutcome, Registered, Stage, SweepResult, TunedModel
 from tasks.pipeline.handover import APPROVED, Journal, place_spec
 from tasks.pipeline.record import RESULT, PipelineRun
@@ -204,9 +203,7 @@ class Pipeline:
     def _fine_tuning_spec(self, model: TunedModel | None) -> Path:
         """Trial 0 of phase 3: the tuned spec, its learning rate scaled for a start from trained weights."""
         spec = model.spec if model else read_mapping(self.run.folder / APPROVED, "approved spec")
-        rate = value_at(self.kind.full(spec), self.kind.lr_key)
-        changed = merged(spec, nested({self.kind.lr_key: float(f"{rate * self.kind.fine_tuning:.4g}")}))
-        return write_yaml(self.run.folder / "final_automl" / "base_spec.yaml", changed)
+        return write_yaml(self.run.folder / "final_automl" / "base_spec.yaml", self.kind.fine_tuned(spec))
 
     def _delivered(self, outcome: LoopOutcome, final: Registered) -> PipelineResult:
         loop_best = next(stage for stage in outcome.stages if stage.stage == outcome.best)

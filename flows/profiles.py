@@ -18,6 +18,7 @@ from blocks.runtime import Runtime
 from tasks.automl.space import Parameter
 from tasks.automl.trial import SweepMetric, Trainer
 from tasks.errors import InputError
+from tasks.keys import merged, nested, value_at
 from tasks.pipeline.facts import LoopOutcome, Registered, TunedModel
 from tasks.registry import find_action
 
@@ -44,8 +45,8 @@ class Profile(ABC):
     """What a sweep may optimise, the default first."""
     parameters: ClassVar[tuple[Parameter, ...]]
     """The search space, before the person's own parameters."""
-    lr_key: ClassVar[str]
-    fine_tuning: ClassVar[float]
+    lr_key: ClassVar[str] = "train.optim.lr"
+    fine_tuning: ClassVar[float] = 1 / 6
     """Share of the winning learning rate around which a warm start is searched."""
     loop_flow: ClassVar[str]
     """The data loop, as `module:name`."""
@@ -53,6 +54,11 @@ class Profile(ABC):
     def __init__(self, root: Path) -> None:
         """Open the workspace; raises `InputError` where it is not usable."""
         self.root = root.expanduser().absolute()
+
+    def fine_tuned(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """A spec with the learning rate for a start from trained weights, four digits of it."""
+        rate = value_at(self.full(spec), self.lr_key) * self.fine_tuning
+        return merged(spec, nested({self.lr_key: float(f"{rate:.4g}")}))
 
     @property
     @abstractmethod

@@ -13,6 +13,9 @@ Selection = Literal["far_direct", "val_loss_guarded", "topk_by_far"]
 """What ranks: the metric of the sweep; the validation loss, without models that predict one class; or FAR,
 among the few of the lowest validation loss."""
 
+CANDIDATES = 3
+"""How many of the best may win, when the first ones turn out to be no use; as many keep their checkpoints."""
+
 VAL_LOSS = SweepMetric(name="val_loss", direction="minimise")
 FAR = SweepMetric(name="far_pct", direction="minimise", unit="%")
 

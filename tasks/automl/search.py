@@ -28,6 +28,7 @@ NEAR = 0.05
 STRETCH = 9.0
 """A value that is as far from the best as the median one stands at log(1 + this), the best one at 0."""
 STOPPED_AT = 0.75
+"""Share of the whole trials that a stopped one counts as worse than."""
 CONSTRAINT = "constraints:collapse"
 """Optuna's name for what makes a trial infeasible."""
 
@@ -202,23 +203,23 @@ def _reached(trials: Sequence[FrozenTrial]) -> list[float | None]:
     """What each trial that has ended stands with; none for one that failed or collapsed.
 
     What a stopped trial had reached after a few epochs is no match for what others reached in the end, and
-    would drive the search away from it. It was behind half of them, so it stands with their upper quartile.
+    would drive the search away from it. It was in their worst quarter, so it stands where that begins.
     """
-    done = [trial for trial in trials if trial.state == TrialState.COMPLETE and not _collapsed(trial)]
-    behind = float(np.quantile([trial.value for trial in done], STOPPED_AT)) if done else None
+    done = [trial.value for trial in trials if trial.value is not None and _whole(trial)]
+    behind = float(np.quantile(done, STOPPED_AT)) if done else None
     reached: list[float | None] = []
     for trial in trials:
         if trial.state == TrialState.PRUNED and trial.last_step is not None:
             last = trial.intermediate_values[trial.last_step]
             reached.append(last if behind is None else min(last, behind))
         else:
-            whole = trial.state == TrialState.COMPLETE and not _collapsed(trial)
-            reached.append(trial.value if whole else None)
+            reached.append(trial.value if _whole(trial) else None)
     return reached
 
 
-def _collapsed(trial: FrozenTrial) -> bool:
-    return bool(trial.system_attrs.get(CONSTRAINT, 0.0) > 0)
+def _whole(trial: FrozenTrial) -> bool:
+    """Whether a trial ran to its end and did not collapse."""
+    return trial.state == TrialState.COMPLETE and not trial.system_attrs.get(CONSTRAINT, 0.0) > 0
 
 
 def _so_far(trial: FrozenTrial, step: int, notes: Mapping[str, Any]) -> FrozenTrial:

@@ -9,13 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tasks.automl.algorithms import known
 from tasks.automl.llm import LlmSettings
-from tasks.automl.ranking import Selection
+from tasks.automl.ranking import CANDIDATES, Selection
 from tasks.errors import DeftError
 
 Count = Annotated[int, Field(ge=1)]
-
-CANDIDATES = 3
-"""Trials that may still win when the best turns out to be no use; as many keep their checkpoints at least."""
 
 
 class SweepSettings(BaseModel):

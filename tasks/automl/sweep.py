@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from typing import Any
 
 from tasks.automl.attempts import Attempts, done_in
@@ -70,7 +71,7 @@ class Sweep:
         try:
             while True:
                 while len(running) < self.plan.settings.concurrency and (row := self._next(running.values())):
-                    running[self._submit(_bound(self._attempts.trained, row))] = row.number
+                    running[self._submit(partial(self._attempts.trained, row))] = row.number
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -94,7 +95,7 @@ class Sweep:
         if found and found.ended:
             return found
         row = found or self._begin(of.params, merged(of.specs, nested({SEED: seed})), "rerun", note)
-        future = self._submit(_bound(self._attempts.trained, row))
+        future = self._submit(partial(self._attempts.trained, row))
         try:
             self._finish(future.result())
         except BaseException:
@@ -256,7 +257,3 @@ def _since_best(scores: Sequence[float], metric: SweepMetric) -> int:
         return 0
     keys = [metric.key(score) for score in scores]
     return len(keys) - 1 - keys.index(min(keys))
-
-
-def _bound(call: Callable[[Row], Row], row: Row) -> Callable[[], Row]:
-    return lambda: call(row)

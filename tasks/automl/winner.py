@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, FiniteFloat
 
 from tasks.automl.algorithms import seed_of
 from tasks.automl.failures import RULES
-from tasks.automl.ranking import Selection, decided_by, figure, ranked, refusal
+from tasks.automl.ranking import CANDIDATES, Selection, decided_by, figure, ranked, refusal
 from tasks.automl.trial import Outcome, Row, SweepMetric
 from tasks.errors import DeftError, listed
 from tasks.spec import SpecModel
@@ -25,8 +25,6 @@ from tasks.spec import SpecModel
 Rerun = Callable[[Row, int], Row]
 """Trains the configuration of a row again with another seed and gives the row of that run."""
 
-CANDIDATES = 3
-"""How many of the best may win; the sweep keeps the checkpoints of as many."""
 MOST_DOUBTED = 2
 """How many configurations are trained again at most."""
 LARGE_GAP = 0.25

@@ -15,8 +15,6 @@ NOT_SGD = {f"{OPTIM}.optim": ["adamw", "adam"]}
 NOT_EUCLIDEAN = {"model.classify.difference_module": ["learnable"]}
 SWITCH = {"type": "choice", "choices": [True, False], "phases": []}
 UNAUGMENTED = {f"{AUGMENT}.augment": [False, None]}
-FINE_TUNING = 1 / 6
-"""The learning rate of a warm start is searched around this share of the rate that won before it."""
 
 _DEFINITIONS: dict[str, dict[str, object]] = {
     "lr": {

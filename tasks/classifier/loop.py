@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.artifacts import existing_file, read_json, sha256_of, sha256_of_all, timestamp_folder, write_json
+from tasks.artifacts import existing_file, read_json, sha256_of, sha256_of_all, write_json
 from tasks.classifier.metrics import check_contract
 from tasks.classifier.rows import read_rows
 from tasks.classifier.workspace import BASELINE_SPEC, RowLists, write_row_lists
 from tasks.errors import DeftError, InputError, listed
 from tasks.evaluation.contract import MetricContract, MetricResult
+from tasks.run_folder import held, new_run_folder
 from tasks.spec import explained
 
 STATE_FILE = "loop_state.json"
@@ -75,6 +75,12 @@ class LoopState(BaseModel):
     status: LoopStatus | None = None
     complete: bool = False
 
+    @property
+    def best(self) -> LoopPhase:
+        """The phase that the contract prefers; of equally good ones the earlier."""
+        best = MetricContract.of(self.settings.metric).best([phase.metric_result for phase in self.phases])
+        return next(phase for phase in self.phases if phase.metric_result is best)
+
 
 class LoopOutcome(BaseModel):
     """What a loop came to.
@@ -122,9 +128,7 @@ class LoopRun:
     @property
     def best(self) -> LoopPhase:
         """The phase that the contract prefers; of equally good ones the earlier."""
-        results = [phase.metric_result for phase in self.phases]
-        best = self.contract.best(results)
-        return next(phase for phase in self.phases if phase.metric_result is best)
+        return self._state.best
 
     @property
     def goes_on(self) -> bool:
@@ -178,18 +182,14 @@ def opened_loop(
     """
     check_contract(MetricContract.of(settings.metric))
     workspace = workspace.absolute()
-    folder = (results_dir or timestamp_folder(workspace / "results", "run_")).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            lists = write_row_lists(workspace, folder / "dataset")
-            sha256 = _fingerprint(workspace, lists, baseline_checkpoint)
-            state = LoopState(settings=settings, sha256=sha256)
-            if (folder / STATE_FILE).is_file():
-                state = _taken_up(folder / STATE_FILE, state)
-            yield LoopRun(folder, workspace, lists, state)
-    except Timeout as error:
-        raise DeftError(f"another process works on {folder}; wait for it or stop it") from error
+    folder = (results_dir or new_run_folder(workspace / "results")).absolute()
+    with held(folder):
+        lists = write_row_lists(workspace, folder / "dataset")
+        sha256 = _fingerprint(workspace, lists, baseline_checkpoint)
+        state = LoopState(settings=settings, sha256=sha256)
+        if (folder / STATE_FILE).is_file():
+            state = _taken_up(folder / STATE_FILE, state)
+        yield LoopRun(folder, workspace, lists, state)
 
 
 def _fingerprint(workspace: Path, lists: RowLists, baseline_checkpoint: Path | None) -> dict[str, str]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from tasks.automl.space import Parameter, parameter
 
-FINE_TUNING = 1 / 6
-"""The learning rate of a warm start is searched around this share of the rate that won before it."""
-
 _DEFINITIONS: dict[str, dict[str, object]] = {
     "lr": {
         "keys": ["train.optim.lr"], "type": "float", "around": [0.1, 10], "log": True,

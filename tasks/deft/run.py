@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.artifacts import now, sha256_of, timestamp_folder
+from tasks.artifacts import now, sha256_of
 from tasks.dataset.leakage import ImageSet, check_disjoint
 from tasks.dataset.specs import read_spec
 from tasks.dataset.table import read_table
@@ -24,6 +23,7 @@ from tasks.deft.state import STATE_FILE, DeftState, Phase, create_state, load_st
 from tasks.errors import DeftError, InputError
 from tasks.evaluation.contract import MetricContract, MetricResult
 from tasks.network import offline_variable
+from tasks.run_folder import held, new_run_folder
 
 logger = logging.getLogger("deft.flow")
 
@@ -146,19 +146,15 @@ def opened_run(
     workspace = open_workspace(workspace_path)
     check_sets(workspace)
     config = _config(workspace, settings)
-    folder = results_dir or _unfinished(workspace.results, config) or _new_folder(workspace.results)
+    folder = results_dir or _unfinished(workspace.results, config) or new_run_folder(workspace.results)
     folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            run = Run(folder, workspace, settings, contract)
-            if (folder / STATE_FILE).exists():
-                _take_up(run, config, tell)
-            else:
-                create_state(folder, _first_state(run, config))
-            yield run
-    except Timeout as error:
-        raise DeftError(f"another process works on {folder}; wait for it or stop it") from error
+    with held(folder):
+        run = Run(folder, workspace, settings, contract)
+        if (folder / STATE_FILE).exists():
+            _take_up(run, config, tell)
+        else:
+            create_state(folder, _first_state(run, config))
+        yield run
 
 
 def _take_up(run: Run, config: dict[str, Any], tell: bool) -> None:
@@ -183,10 +179,6 @@ def check_leakage(run: Run, rows_csv: Path, name: str) -> None:
     rows = ImageSet(name, read_table(rows_csv), space.root, space.lighting)
     for other, file in (("validation set", space.validation_csv), ("KPI set", space.kpi_csv)):
         check_disjoint(rows, ImageSet(other, read_table(file), space.images_dir, space.lighting))
-
-
-def _new_folder(results: Path) -> Path:
-    return timestamp_folder(results, prefix="run_", form="%Y%m%d_%H%M%S")
 
 
 def _unfinished(results: Path, config: dict[str, Any]) -> Path | None:

@@ -8,15 +8,13 @@ refused.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from tasks.artifacts import read_json, timestamp_folder, write_json
+from tasks.artifacts import read_json, write_json
 from tasks.errors import DeftError, InputError
 from tasks.keys import flat
 from tasks.spec import explained, plain
@@ -25,7 +23,6 @@ logger = logging.getLogger("deft.flow")
 
 RECORD = "pipeline.json"
 RESULT = "pipeline"
-LOCK = ".pipeline.lock"
 
 Facts = TypeVar("Facts", bound=BaseModel)
 
@@ -114,26 +111,10 @@ def taken_up(
     return PipelineRun(folder, record)
 
 
-def new_folder(results: Path) -> Path:
-    """The folder of a new run, not made yet."""
-    return timestamp_folder(results, prefix="run_", form="%Y%m%d_%H%M%S")
-
-
 def begun(folder: Path, record: PipelineRecord) -> PipelineRun:
     """Write the record of a run that has just been approved."""
     write_json(folder / RECORD, record.model_dump(mode="json"))
     return PipelineRun(folder, record)
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a run against other processes; raises `DeftError` when another one has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise DeftError(f"another process works on {folder}; wait for it or stop it") from error
 
 
 def _read(file: Path) -> PipelineRecord:

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-from filelock import FileLock
 
 from tasks.automl.settings import SweepSettings
 from tasks.errors import DeftError, InputError
@@ -12,8 +11,6 @@ from tasks.pipeline.record import (
     PipelineRecord,
     PipelineRun,
     begun,
-    held,
-    new_folder,
     taken_up,
     unfinished,
 )
@@ -119,15 +116,3 @@ def test_broken_file_of_a_phase_is_named(run):
     (run.folder / "phase1.done.json").write_text('{"spec": {}}')
     with pytest.raises(InputError, match=r"phase1\.done\.json: .*remove it to repeat the phase"):
         run.done("phase1", TunedModel)
-
-
-def test_new_folder_is_not_made(tmp_path):
-    assert new_folder(tmp_path / "results").name.startswith("run_")
-    assert not (tmp_path / "results").exists()
-
-
-def test_run_that_another_process_holds_is_refused(run):
-    with held(run.folder), pytest.raises(DeftError, match="another process works on"), held(run.folder):
-        pass
-    with FileLock(run.folder / ".pipeline.lock", timeout=0):
-        pass
