@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,55 @@ def _tiny_workspace(tmp_path_factory):
 @pytest.fixture
 def workspace(tiny_workspace, tmp_path) -> Path:
     return shutil.copytree(tiny_workspace, tmp_path / "ws")
+
+
+@pytest.fixture(scope="session", name="slow_base")
+def _slow_base(tiny_workspace, tmp_path_factory):
+    """A workspace whose base spec hardly learns, so that another trial wins; copy it."""
+    workspace = shutil.copytree(tiny_workspace, tmp_path_factory.mktemp("base") / "ws")
+    file = workspace / "specs" / "baseline_spec.yaml"
+    spec = yaml.safe_load(file.read_text())
+    spec["train"]["optim"]["lr"] = 1e-6
+    file.write_text(yaml.safe_dump(spec, sort_keys=False))
+    (workspace / "specs" / "space.yaml").write_text(
+        "lr: {keys: [train.optim.lr], type: float, low: 1.0e-3, high: 1.0e-2, log: true}\n"
+    )
+    return workspace
+
+
+KILLER = """
+import os, signal, sys
+event, place, times = sys.argv[2], sys.argv[3], int(sys.argv[4])
+seen = []
+def killer(name, args):
+    if name == event and place in str(args[1] if name == "os.rename" else args[0]):
+        if name == "open" and not set("aw+") & set(args[1] or ""):
+            return
+        seen.append(args)
+        if len(seen) == times:
+            os.kill(os.getpid(), signal.SIGKILL)
+if times:
+    sys.addaudithook(killer)
+"""
+
+
+@pytest.fixture(scope="session", name="run_and_kill")
+def _run_and_kill(prefect_server):
+    """Runs a program on the workspace in `sys.argv[1]`, and kills it at a place unless `times` is 0.
+
+    The killer is an audit hook of the interpreter: it ends the process where a file is about to be renamed
+    into its place, or opened for writing, so that nothing of the code under test is replaced. Gives the exit
+    status, negative when it was killed.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    def run(program, workspace, storage, event, place, times):
+        environment = {
+            **os.environ,
+            "PREFECT_API_URL": PREFECT_API_URL.value(),
+            "PREFECT_LOCAL_STORAGE_PATH": str(storage),
+        }
+        command = [sys.executable, "-c", KILLER + program, str(workspace), event, place, str(times)]
+        return subprocess.run(command, env=environment, check=False, timeout=600).returncode
+
+    return run

@@ -1,20 +1,14 @@
 """SIGKILL in each phase of the pipeline: the same command goes on and ends with the same models.
 
-The killer is an audit hook of the interpreter, as in the tests of a killed loop: it ends the process where
-a file is about to be renamed into its place, or opened for writing. Within a phase the run is killed at one
-place after the other, each time by the process that took it up.
+Within a phase the run is killed at one place after the other, each time in the process that took it up.
 """
 
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
-import yaml
 
 from tasks.artifacts import read_json
 from tasks.deft.audit import audit
@@ -23,18 +17,6 @@ from tasks.deft.state import LOG_FILE, load_state
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 PROGRAM = """
-import os, signal, sys
-event, place, times = sys.argv[2], sys.argv[3], int(sys.argv[4])
-seen = []
-def killer(name, args):
-    if name == event and place in str(args[1] if name == "os.rename" else args[0]):
-        if name == "open" and not set("aw+") & set(args[1] or ""):
-            return
-        seen.append(args)
-        if len(seen) == times:
-            os.kill(os.getpid(), signal.SIGKILL)
-if times:
-    sys.addaudithook(killer)
 from pathlib import Path
 from flows.pipeline import deft_pipeline
 from tasks.automl.settings import SweepSettings
@@ -49,7 +31,6 @@ deft_pipeline(
     yes=True,
 )
 """
-SPACE = "lr: {keys: [train.optim.lr], type: float, low: 1.0e-3, high: 1.0e-2, log: true}\n"
 NEVER = ("os.rename", "", 0)
 PLACES = {
     "before the record is written": [("os.rename", "/pipeline.json", 1)],
@@ -103,35 +84,20 @@ PLACES = {
 }
 
 
-@pytest.fixture(scope="module", name="base")
-def _base(tiny_workspace, tmp_path_factory):
-    """A workspace whose base spec hardly learns, so that another trial wins; copy it."""
-    workspace = shutil.copytree(tiny_workspace, tmp_path_factory.mktemp("base") / "ws")
-    file = workspace / "specs" / "baseline_spec.yaml"
-    spec = yaml.safe_load(file.read_text())
-    spec["train"]["optim"]["lr"] = 1e-6
-    file.write_text(yaml.safe_dump(spec, sort_keys=False))
-    (workspace / "specs" / "space.yaml").write_text(SPACE)
-    return workspace
+@pytest.fixture(scope="session", name="started")
+def _started(run_and_kill):
+    """Starts the pipeline on a workspace; gives the exit status, negative when it was killed."""
 
+    def started(workspace, *place):
+        return run_and_kill(PROGRAM, workspace, workspace.parent / "store", *place)
 
-def started(workspace, event, place, times):
-    """Start the pipeline on a workspace; gives the exit status, negative when it was killed."""
-    from prefect.settings import PREFECT_API_URL
-
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": PREFECT_API_URL.value(),
-        "PREFECT_LOCAL_STORAGE_PATH": str(workspace.parent / "store"),
-    }
-    command = [sys.executable, "-c", PROGRAM, str(workspace), event, place, str(times)]
-    return subprocess.run(command, env=environment, check=False, timeout=300).returncode
+    return started
 
 
 @pytest.fixture(scope="module", name="whole")
-def _whole(base, tmp_path_factory, prefect_server):
+def _whole(started, slow_base, tmp_path_factory):
     """What came of the run that nobody disturbed."""
-    workspace = shutil.copytree(base, tmp_path_factory.mktemp("whole") / "ws")
+    workspace = shutil.copytree(slow_base, tmp_path_factory.mktemp("whole") / "ws")
     assert started(workspace, *NEVER) == 0
     return outcome(workspace)
 
@@ -173,8 +139,8 @@ def outcome(workspace):
 
 
 @pytest.mark.parametrize("places", PLACES.values(), ids=PLACES)
-def test_killed_again_and_again(base, whole, tmp_path, places):
-    workspace = shutil.copytree(base, tmp_path / "ws")
+def test_killed_again_and_again(started, slow_base, whole, tmp_path, places):
+    workspace = shutil.copytree(slow_base, tmp_path / "ws")
     for place in places:
         assert started(workspace, *place) == -signal.SIGKILL, place
     assert started(workspace, *NEVER) == 0

@@ -1,14 +1,7 @@
-"""SIGKILL anywhere: the same command goes on, and ends with the same training sets, scores and metric.
+"""SIGKILL anywhere: the same command goes on, and ends with the same training sets, scores and metric."""
 
-The killer is an audit hook of the interpreter: it ends the process where a file is about to be renamed
-into place, or opened, so that nothing of the code under test is replaced.
-"""
-
-import os
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -25,18 +18,6 @@ SETTINGS = {
     "num_sdg": 6,
 }
 PROGRAM = f"""
-import os, signal, sys
-event, place, times = sys.argv[2], sys.argv[3], int(sys.argv[4])
-seen = []
-def killer(name, args):
-    if name == event and place in str(args[1] if name == "os.rename" else args[0]):
-        if name == "open" and not set("aw") & set(args[1] or ""):
-            return
-        seen.append(args)
-        if len(seen) == times:
-            os.kill(os.getpid(), signal.SIGKILL)
-if times:
-    sys.addaudithook(killer)
 from flows.deft_aoi import deft_aoi
 deft_aoi(sys.argv[1], **{SETTINGS!r})
 """
@@ -87,19 +68,11 @@ def outcome(state):
 
 
 @pytest.fixture(name="start")
-def _start(workspace, tmp_path):
-    """Start the loop on the workspace; gives the exit status, negative when it was killed."""
-    from prefect.settings import PREFECT_API_URL
+def _start(run_and_kill, workspace, tmp_path):
+    """Starts the loop on the workspace; gives the exit status, negative when it was killed."""
 
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": PREFECT_API_URL.value(),
-        "PREFECT_LOCAL_STORAGE_PATH": str(tmp_path / "results"),
-    }
-
-    def start(event, place, times):
-        command = [sys.executable, "-c", PROGRAM, str(workspace), event, place, str(times)]
-        return subprocess.run(command, env=environment, check=False, timeout=300).returncode
+    def start(*place):
+        return run_and_kill(PROGRAM, workspace, tmp_path / "results", *place)
 
     return start
 

@@ -37,7 +37,6 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 LOOP = {"max_iterations": 1, "num_sdg": 4, "min_similarity": 0.5}
 TRIALS = SweepSettings(trials=2)
 MET = "FAR <= 100% at Recall=100%"
-SPACE = "lr: {keys: [train.optim.lr], type: float, low: 1.0e-3, high: 1.0e-2, log: true}\n"
 TUNED = {"train.optim.lr", "train.optim.weight_decay"}
 
 
@@ -147,27 +146,15 @@ def trial_specs(folder):
     return [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("recs/*/train/train_spec.yaml"))]
 
 
-@pytest.fixture(scope="module", name="base")
-def _base(tiny_workspace, tmp_path_factory):
-    """A workspace whose base spec hardly learns, so that another trial wins; copy it."""
-    workspace = shutil.copytree(tiny_workspace, tmp_path_factory.mktemp("base") / "ws")
-    file = workspace / "specs" / "baseline_spec.yaml"
-    spec = yaml.safe_load(file.read_text())
-    spec["train"]["optim"]["lr"] = 1e-6
-    file.write_text(yaml.safe_dump(spec, sort_keys=False))
-    (workspace / "specs" / "space.yaml").write_text(SPACE)
-    return workspace
-
-
 @pytest.fixture(name="slow_learner")
-def _slow_learner(base, tmp_path):
-    return shutil.copytree(base, tmp_path / "ws")
+def _slow_learner(slow_base, tmp_path):
+    return shutil.copytree(slow_base, tmp_path / "ws")
 
 
 @pytest.fixture(scope="module", name="finished")
-def _finished(base, tmp_path_factory, prefect_server):
+def _finished(slow_base, tmp_path_factory, prefect_server):
     """A run of all three phases that a person approved; its first iteration and phase 3 are no better."""
-    workspace = shutil.copytree(base, tmp_path_factory.mktemp("pipeline") / "ws")
+    workspace = shutil.copytree(slow_base, tmp_path_factory.mktemp("pipeline") / "ws")
     brought, name = tmp_path_factory.mktemp("brought"), f"p-{uuid4()}"
     bring(brought, baseline=5, iter1=9, final_automl=7)
     space = workspace / "specs" / "space.yaml"
@@ -388,15 +375,15 @@ def test_no_training_is_launched_for_the_baseline(finished):
     assert phase.best_ckpt_path.read_bytes() == open(winner, "rb").read()  # noqa: PTH123, SIM115
 
 
-def test_spec_that_is_handed_over_differs_in_tuned_keys_only(finished, base):
+def test_spec_that_is_handed_over_differs_in_tuned_keys_only(finished, slow_base):
     specs = finished.workspace / "specs"
-    before = flat(yaml.safe_load((base / "specs" / "baseline_spec.yaml").read_text()))
+    before = flat(yaml.safe_load((slow_base / "specs" / "baseline_spec.yaml").read_text()))
     after = flat(yaml.safe_load((specs / "baseline_spec.yaml").read_text()))
     assert {key for key in before | after if before.get(key) != after.get(key)} == TUNED
     assert after["train.num_epochs"] == before["train.num_epochs"]
     assert (specs / "baseline_spec_automl.yaml").read_bytes() == (specs / "baseline_spec.yaml").read_bytes()
     kept = (specs / "baseline_spec.original.yaml").read_bytes()
-    assert kept == (base / "specs" / "baseline_spec.yaml").read_bytes()
+    assert kept == (slow_base / "specs" / "baseline_spec.yaml").read_bytes()
 
 
 def test_journal_holds_the_four_steps_in_order(finished):
