@@ -7,7 +7,8 @@ tables; a cached stage whose files are gone or changed is computed again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,14 @@ def run_stage(
         native: use our own image also where the action has another one.
 
     Raises:
-        DeftError: of the class that the action's exit status stands for, with its error line.
+        DeftError: of the class that the action's exit status stands for, with its error line; or
+            `InputError` where the runtime refuses the call.
     """
     action = find_action(category, name)
     spec = action.spec(values)
     image = runtime.image_for(NATIVE if native else action.image)
-    digest = action.digest(spec, runtime.image_digest(image))
+    with _refusals_of(action.title):
+        digest = action.digest(spec, runtime.image_digest(image))
     folder = action.code.folder(spec)
     run = _run_action.with_options(name=action.title, task_run_name=action.title, refresh_cache=refresh)
     state = run(digest, category, name, dict(values), label or name, image, runtime, return_state=True)
@@ -150,7 +153,9 @@ def _run_action(
     before = _time_stamps(folder)
     status_file = folder / STATUS_FILE
     said_before = status_file.stat().st_size if status_file.is_file() else 0
-    outcome = runtime.run(_request(action, spec, spec_file, folder / f"{label}.log", image, digest))
+    request = _request(action, spec, spec_file, folder / f"{label}.log", image, digest)
+    with _refusals_of(action.title):
+        outcome = runtime.run(request)
     if outcome.exit_status:
         failure = EXIT_STATUS_OF.get(outcome.exit_status, StageFailed)
         raise failure(outcome.error or f"{action.title} ended with exit status {outcome.exit_status}")
@@ -166,6 +171,15 @@ def _run_action(
         adopted=outcome.adopted,
         computed_by=str(flow_run.get_name() or "outside a flow"),
     )
+
+
+@contextmanager
+def _refusals_of(title: str) -> Iterator[None]:
+    """A runtime says why it cannot take a call by a `ValueError`; to a person it is an error of ours."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{title}: {error}") from error
 
 
 def _request(

@@ -49,7 +49,7 @@ def analyse_vcn_gaps(
             "train_config": train_config,
             "kpi_media_path": kpi_media_path,
             "results_dir": results_dir,
-            "min_recall": min_recall,
+            **({} if min_recall is None else {"min_recall": min_recall}),
             "top_k_per_label": top_k_per_label,
             "threshold": threshold,
         },

@@ -85,6 +85,8 @@ def find_neighbours(
         }
         stage = run_stage("embedding", "image_embeddings", values, runtime, label=label)
         embeddings[side] = stage.path("embeddings")
+    # NVIDIA's image cannot leave samples out, nor look within a label.
+    own_search = exclude is not None or search.filter_mode != "post"
     stage = run_stage(
         "tmm",
         "nearest_neighbors",
@@ -92,13 +94,14 @@ def find_neighbours(
             "source_parquet": embeddings["source"],
             "target_parquet": embeddings["target"],
             "output_parquet": folder / output,
-            "exclude_parquet": exclude,
+            **({"exclude_parquet": exclude} if exclude else {}),
             "topn": search.topn,
             "knn_metric": search.knn_metric,
             "filter_by_label": "true" if search.filter_by_label else "false",
             "filter_mode": search.filter_mode,
         },
         runtime,
+        native=own_search,
     )
     return Neighbours(
         target_embeddings=embeddings["target"],

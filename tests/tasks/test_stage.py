@@ -183,3 +183,16 @@ def test_files_of_adopted_work_may_be_older_than_this_process(tmp_path, predicti
         return run_stage("gap_analysis", "vlm_bcq", values, Adopting(), refresh=True)
 
     assert again().adopted
+
+
+def test_a_call_that_the_runtime_refuses_is_one_line(tmp_path, predictions):
+    class Refusing(InlineRuntime):
+        """Takes no call."""
+
+        _block_type_slug = "refusing-runtime"
+
+        def run(self, request):
+            raise ValueError("no Docker daemon answers; start it")
+
+    with pytest.raises(InputError, match="gap_analysis vlm_bcq: no Docker daemon answers; start it"):
+        analyse(predictions, tmp_path / "out", Refusing())
