@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from blocks.runtime import Runtime
-from tasks.action import engine_packages
+from tasks.anomalygen.defects import painter_of
 from tasks.anomalygen.tree import counts_in
 from tasks.dataset.table import MANDATORY, PASS, read_table
 from tasks.dataset.workspace import Workspace
@@ -59,9 +59,6 @@ def supported_defects(run: Run, gaps: Path) -> tuple[str, ...] | None:
     """The labels of weak samples that the generator can make; None where the stage knows itself."""
     if run.settings.sdg_source != "open":
         return None
-    with engine_packages("sdg_source=open"):
-        from tasks.anomalygen.painting import painter_of
-
     labels = dict.fromkeys(map(str, pq.read_table(gaps, columns=["label"])["label"].to_pylist()))
     return (PASS, *(label for label in labels if painter_of(label)))
 

@@ -52,6 +52,19 @@ class ActionCode:
     version: int = 1
 
 
+def later(work_at: str) -> Callable[[Any], None]:
+    """The work at `module:function`, imported when it is done.
+
+    Who only asks for specs, outputs and reads, such as a flow, needs no package of the engine.
+    """
+
+    def run(spec: Any) -> None:
+        module, function = work_at.split(":")
+        getattr(importlib.import_module(module), function)(spec)
+
+    return run
+
+
 @dataclass(frozen=True)
 class Action:
     """An entry of the registry: names, where the code lies (imported when first needed)."""
@@ -219,10 +232,18 @@ def console_main(actions: Sequence[Action]) -> None:
         print(usage(actions))
         raise SystemExit(0)
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Plain())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     raise SystemExit(main(actions, argv))
+
+
+class _Plain(logging.Formatter):
+    """The message alone, but for a warning, whose level would be lost to who reads a container's log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "WARNING: " if record.levelno == logging.WARNING else ""
+        return prefix + super().format(record)
 
 
 def usage(actions: Sequence[Action]) -> str:

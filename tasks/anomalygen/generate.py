@@ -21,7 +21,7 @@ from tasks.anomalygen.plan import Plan
 from tasks.anomalygen.spec import GenerateSpec
 from tasks.anomalygen.surface import Pixels
 from tasks.anomalygen.tree import ORIGINAL, RECONSTRUCTED, GeneratedTree, sample_name
-from tasks.artifacts import read_json, sha256_of, write_csv, write_json, write_text
+from tasks.artifacts import sha256_of, write_csv, write_json, write_text
 from tasks.dataset.building import save_image
 from tasks.errors import InputError, StageFailed
 from tasks.images import decoded
@@ -224,27 +224,3 @@ def _tell(request: dict[str, int], allocation: dict[str, int], records: list[dic
             )
     passed = sum(1 for row in records if row["guardrail_pass"])
     logger.info("generated %d samples, %d blocked by the guard-rail", len(records), len(records) - passed)
-
-
-def files_read(spec: GenerateSpec) -> list[Path]:
-    """Every picture and table beside the spec's own files that decides the result."""
-    plan = Plan(spec)
-    return [*plan.source.files(), *plan.weak[0]]
-
-
-def outputs(spec: GenerateSpec) -> dict[str, Path]:
-    """What a finished run has left: the tables, and every picture that it wrote.
-
-    The pictures are not known before: our manifest names them; the container leaves none, there it is
-    whatever lies in its folders.
-    """
-    tree = GeneratedTree(spec.results_dir)
-    tables = [tree.allocation, tree.result_csv, tree.testcase]
-    if tree.manifest.is_file():
-        tables += [tree.request, tree.manifest]
-        written = [tree.root / name for name in read_json(tree.manifest)]
-    else:
-        folders = (tree.sdg, tree.amp)
-        written = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
-    pictures = {file.relative_to(tree.root).as_posix(): file for file in written if file not in tables}
-    return {file.name: file for file in tables} | pictures

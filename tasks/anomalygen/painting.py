@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.anomalygen import bare_board, component
+from tasks.anomalygen.defects import DEFECTS, painter_of
 from tasks.anomalygen.surface import FEATHER, Mask, Pixels, grown
 from tasks.errors import InputError
 
@@ -20,17 +20,7 @@ PAINTERS: dict[str, Painter] = {
     **{name: partial(component.paint, painter) for name, painter in component.PAINTERS.items()},
     **{name: partial(bare_board.paint, recipe) for name, recipe in bare_board.RECIPES.items()},
 }
-DEFECTS: tuple[str, ...] = tuple(PAINTERS)
-ALIASES = {
-    "missingcomponent": "missing",
-    "missingpart": "missing",
-    "solderbridge": "bridge",
-    "bridging": "bridge",
-    "opencircuit": "open",
-    "shortcircuit": "short",
-    "spuriouscopper": "copper",
-}
-"""Other names of a defect, letters and digits only."""
+"""What paints each of `DEFECTS`."""
 
 LEAST_VISIBLE = 6.0
 """Mean change in grey levels, in the lighting and channel that show most, that a defect must make."""
@@ -54,16 +44,6 @@ class Painted:
 
     images: tuple[Pixels, ...]
     mask: npt.NDArray[np.bool_]
-
-
-def _letters(label: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", label.lower())
-
-
-def painter_of(label: str) -> str | None:
-    """The name in `DEFECTS` of a label in any spelling; None when nothing here paints it."""
-    names = {_letters(name): name for name in DEFECTS} | ALIASES
-    return names.get(_letters(label))
 
 
 def paint(

@@ -14,7 +14,7 @@ from tasks.anomalygen.clean_images import (
     random_order,
     usable,
 )
-from tasks.anomalygen.painting import painter_of
+from tasks.anomalygen.defects import painter_of
 from tasks.anomalygen.spec import GenerateSpec
 from tasks.embedding.tables import read_parquet, texts
 from tasks.errors import InputError

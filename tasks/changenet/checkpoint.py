@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from tasks.artifacts import existing_file, write_atomically
 from tasks.changenet.backbone import FourLevels, from_config
+from tasks.changenet.files import LATEST, checkpoints_in
 from tasks.changenet.network import ChangeNet
 from tasks.changenet.spec import HIGHER_IS_BETTER, ChangeNetSpec, Checkpointer
 from tasks.errors import InputError
 
 ENGINE = "deft-flows"
 TAO_MODEL = "visual_changenet_classify"
-LATEST = "changenet_model_classify_latest.pth"
 PREFIX = "model."
 
 
@@ -113,14 +113,9 @@ class CheckpointFolder:
     settings: Checkpointer
     best: dict[int, tuple[float, float]] = field(default_factory=dict)
 
-    def files(self) -> Iterator[Path]:
-        """Every checkpoint that lies in the folder."""
-        for pattern in ("model_epoch_*.pth", "model_best_*.pth"):
-            yield from sorted(self.folder.glob(pattern))
-
     def clear(self) -> None:
         """Remove the checkpoints of an earlier training."""
-        for file in [*self.files(), self.folder / LATEST]:
+        for file in [*checkpoints_in(self.folder), self.folder / LATEST]:
             file.unlink(missing_ok=True)
 
     def save(self, epoch: int, step: int, content: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tasks.artifacts import write_atomically
+from tasks.changenet.files import onnx_file
 from tasks.changenet.network import ChangeNet
 from tasks.changenet.spec import ChangeNetSpec
 from tasks.errors import InputError
@@ -19,12 +20,6 @@ INPUTS = ("input_1", "input_2")
 OUTPUT = "output"
 LEAST_OPSET = 18
 """The exporter writes no older operator set, whatever `export.opset_version` says."""
-ONNX_FILE = "changenet_classify.onnx"
-
-
-def onnx_file(spec: ChangeNetSpec) -> Path:
-    """Where the ONNX goes: `export.onnx_file`, else a file in the results folder."""
-    return spec.export.onnx_file or spec.results_dir / ONNX_FILE
 
 
 def check_export(spec: ChangeNetSpec) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,18 +77,6 @@ def read_pairs(spec: ChangeNetSpec, name: str) -> Pairs:
         defect=~is_pass(table["label"]),
         origin=origin,
     )
-
-
-def image_files(spec: ChangeNetSpec, *names: str) -> Iterator[Path]:
-    """Every image file that the CSVs of these data sets name, whether it exists or not."""
-    for name in names:
-        data_set: DataSet = getattr(spec.data, name)
-        if data_set.csv_path is None or data_set.images_dir is None:
-            continue
-        table = read_table(data_set.csv_path, what=name)
-        for column in ("input_path", "golden_path"):
-            for files in row_files(table, data_set.images_dir, spec.data.lighting, column):
-                yield from files
 
 
 def _check_strictly(table: pd.DataFrame, origin: Path, data: Data) -> None:

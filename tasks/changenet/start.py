@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from tasks.changenet import backbone
-from tasks.changenet.checkpoint import LATEST, CheckpointFolder, network_of, read_checkpoint
+from tasks.changenet.checkpoint import CheckpointFolder, network_of, read_checkpoint
 from tasks.changenet.device import SEEDING
+from tasks.changenet.files import LATEST, checkpoints_in
 from tasks.changenet.network import ChangeNet
 from tasks.changenet.pairs import Pairs, read_pairs
 from tasks.changenet.spec import ChangeNetSpec
@@ -105,7 +106,7 @@ def prepare_folder(spec: ChangeNetSpec, folder: CheckpointFolder) -> None:
             the checkpoint to start from is among what would be removed.
     """
     latest = folder.folder / LATEST
-    used = [file for file in [*folder.files(), latest] if file.exists() or file.is_symlink()]
+    used = [file for file in [*checkpoints_in(folder.folder), latest] if file.exists() or file.is_symlink()]
     if spec.train.resume_training_checkpoint_path is not None or not used:
         return
     if spec.native.strict:

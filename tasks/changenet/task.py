@@ -12,8 +12,6 @@ from tasks.errors import StageFailed
 from tasks.stage import StageResult, run_stage
 from tasks.status import STATUS_FILE, status_lines, validation_losses
 
-LATEST = "changenet_model_classify_latest.pth"
-
 
 class TrainedModel(BaseModel):
     """The two checkpoints that a training offers, lowest validation loss and last epoch, with that loss."""

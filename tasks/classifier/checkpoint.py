@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from tasks.artifacts import existing_file, write_atomically
+from tasks.classifier.files import BEST
 from tasks.classifier.network import Classifier, config_of, described, rebuilt
 from tasks.classifier.spec import ClassifierSpec
 from tasks.errors import InputError
 
 ENGINE = "deft-flows image_classifier"
-BEST = "model_best_*.safetensors"
-LAST = "model_epoch_*_step_*.safetensors"
-
-
-def checkpoints_in(folder: Path) -> Iterator[Path]:
-    """Every checkpoint of a results folder."""
-    for pattern in (BEST, LAST):
-        yield from sorted(folder.glob(pattern))
 
 
 def write_checkpoint(path: Path, network: Classifier, image_size: int, epoch: int) -> Path:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tasks.classifier.checkpoint import BEST, write_checkpoint
+from tasks.classifier.checkpoint import write_checkpoint
+from tasks.classifier.files import BEST
 from tasks.classifier.network import Classifier
 from tasks.classifier.rows import Rows, pixels_of
 from tasks.classifier.scoring import outputs_of

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.anomalygen.dataset_folder import open_dataset
+from tasks.changenet.architectures import ONLY_IN_CONTAINER
 from tasks.changenet.spec import ChangeNetSpec
 from tasks.dataset.workspace import Workspace
 from tasks.embedding.spec import HUB_DEFAULTS
@@ -23,8 +24,6 @@ def backbone(spec: ChangeNetSpec, *, offline: bool, in_image: bool) -> Asset:
         if path is None:
             return Asset("backbone", given.type, "block", "MISSING: set pretrained_backbone_path to a file")
         return weights("backbone", str(path), offline=offline, hub=False)
-    from tasks.changenet.backbone import ONLY_IN_CONTAINER
-
     if given.type.startswith(ONLY_IN_CONTAINER):
         return Asset("backbone", given.type, "block", "not in the native engine; choose another type")
     if path is not None:

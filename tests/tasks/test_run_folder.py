@@ -42,6 +42,7 @@ def test_two_locks_of_one_folder_do_not_touch_each_other(tmp_path):
     with (
         held(tmp_path),
         held(tmp_path, ".other.lock"),
-        pytest.raises(DeftError, match=re.escape(str(tmp_path))),held(tmp_path, ".other.lock")
+        pytest.raises(DeftError, match=re.escape(str(tmp_path))),
+        held(tmp_path, ".other.lock"),
     ):
         pass

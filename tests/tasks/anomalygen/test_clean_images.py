@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tasks.anomalygen.action import GENERATE
 from tasks.anomalygen.clean_images import CleanPicture, CleanSource, fair_rows, order_of_likeness, usable
-from tasks.anomalygen.generate import files_read
 from tasks.anomalygen.plan import Plan
 from tasks.dataset.table import is_pass, read_table
 from tasks.errors import InputError
@@ -98,7 +98,7 @@ def test_nothing_is_painted_on_what_is_measured(space, generation):
     kept = Plan(offered).pictures
     alone = Plan(generation(paint_on="pass_sample")).pictures
     assert {one.name for one in kept} == {one.name for one in alone}
-    assert {space.kpi_csv, space.validation_csv} <= set(files_read(offered))
+    assert {space.kpi_csv, space.validation_csv} <= set(GENERATE.reads(offered))
 
 
 def test_keep_out_needs_clean_csv(generation, tmp_path):

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.anomalygen.bare_board import copper_of
-from tasks.anomalygen.painting import DEFECTS, FEATHER, Painted, paint, painter_of, problem
+from tasks.anomalygen.defects import DEFECTS, painter_of
+from tasks.anomalygen.painting import FEATHER, PAINTERS, Painted, paint, problem
 from tasks.anomalygen.surface import grown, pieces
 from tasks.dataset.rendering import KINDS, Capture, Part, render
 from tasks.errors import InputError
@@ -177,6 +178,10 @@ def test_regions_say_where_copper_is():
     copper, picture = drawn_board()
     regions = np.where(~copper[:, :, None], np.uint8([[[9, 9, 200]]]), np.uint8([[[0, 0, 0]]]))
     assert np.array_equal(copper_of(picture, regions), copper)
+
+
+def test_every_defect_has_a_painter():
+    assert tuple(PAINTERS) == DEFECTS
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.changenet import action
+from tasks.changenet import work
 from tasks.registry import find_action
 
 torch.set_num_threads(1)
@@ -127,7 +127,7 @@ def spec_of(values: dict[str, Any]) -> Callable[..., Any]:
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of a finished training of two epochs."""
     results = tmp_path_factory.mktemp("trained")
-    action.train(find_action("visual_changenet", "train").spec(values_for(data, results)))
+    work.train(find_action("visual_changenet", "train").spec(values_for(data, results)))
     return results
 
 

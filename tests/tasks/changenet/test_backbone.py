@@ -3,8 +3,9 @@ import json
 import pytest
 import torch
 
-from tasks.changenet import backbone
-from tasks.changenet.backbone import BUILT_IN, FourLevels, fresh, from_config
+from tasks.changenet.architectures import BUILT_IN, family_of
+from tasks.changenet.backbone import FourLevels, fresh, from_config
+from tasks.changenet.files import weight_files
 from tasks.changenet.spec import Model
 from tasks.errors import InputError
 
@@ -180,11 +181,11 @@ def test_the_small_built_in_networks_are_small():
     }
     assert 60_000 < sizes["resnet_micro"] < 100_000
     assert 800_000 < sizes["resnet_small"] < 1_200_000
-    assert all(backbone._family(name) for name in BUILT_IN)
+    assert all(family_of(name) for name in BUILT_IN)
 
 
 def test_weight_files_are_those_that_are_read(tmp_path):
     tiny("resnet").save_pretrained(tmp_path)
-    names = [file.name for file in backbone.weight_files(model("resnet_x", tmp_path).backbone)]
+    names = [file.name for file in weight_files(model("resnet_x", tmp_path).backbone)]
     assert names == ["config.json", "model.safetensors"]
-    assert list(backbone.weight_files(model().backbone)) == []
+    assert list(weight_files(model().backbone)) == []

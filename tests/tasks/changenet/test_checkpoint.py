@@ -3,7 +3,8 @@ import pickle
 import pytest
 import torch
 
-from tasks.changenet.checkpoint import LATEST, CheckpointFolder, network_of, read_checkpoint
+from tasks.changenet.checkpoint import CheckpointFolder, network_of, read_checkpoint
+from tasks.changenet.files import LATEST
 from tasks.changenet.spec import Checkpointer
 from tasks.errors import InputError
 

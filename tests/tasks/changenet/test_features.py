@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.changenet.checkpoint import LATEST
 from tasks.changenet.features import difference_vector, load_changenet_encoder
+from tasks.changenet.files import LATEST
 from tasks.errors import InputError
 
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.changenet.pairs import PairImages, image_files, joined, load_images, normalised, read_pairs
+from tasks.changenet.files import image_files
+from tasks.changenet.pairs import PairImages, joined, load_images, normalised, read_pairs
 from tasks.errors import InputError
 
 

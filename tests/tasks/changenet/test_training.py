@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from tasks.changenet import action
-from tasks.changenet.checkpoint import LATEST
+from tasks.changenet import work
+from tasks.changenet.files import LATEST
 from tasks.changenet.spec import Optim
 from tasks.changenet.training import learning_rate, move_average
 from tasks.errors import InputError, StageFailed
@@ -62,7 +62,7 @@ def test_status_says_what_happened_in_order(trained):
 def test_checkpoints_are_named_by_epoch_and_step(spec_of):
     # 37 rows, batch 16: two steps an epoch.
     spec = spec_of("dataset.classify.batch_size=16", "train.num_epochs=4", "train.checkpoint_interval=2")
-    action.train(spec)
+    work.train(spec)
     files = sorted(file.name for file in spec.results_dir.glob("model_epoch_*"))
     assert files == ["model_epoch_001_step_00004.pth", "model_epoch_003_step_00008.pth"]
     assert (spec.results_dir / LATEST).readlink().name == files[1]
@@ -70,14 +70,14 @@ def test_checkpoints_are_named_by_epoch_and_step(spec_of):
 
 def test_checkpoints_may_come_by_steps(spec_of):
     spec = spec_of("train.checkpoint_interval=3", "train.checkpoint_interval_unit=step")
-    action.train(spec)
+    work.train(spec)
     files = sorted(file.name for file in spec.results_dir.glob("model_epoch_*"))
     assert files == ["model_epoch_000_step_00003.pth", "model_epoch_001_step_00006.pth"]
 
 
 def test_one_line_of_progress_per_epoch(spec_of, caplog):
     with caplog.at_level(logging.INFO, "deft"):
-        action.train(spec_of())
+        work.train(spec_of())
     progress = [message for message in caplog.messages if message.startswith("epoch ")]
     assert len(progress) == 2
     parts = progress[1].split(" · ")
@@ -87,7 +87,7 @@ def test_one_line_of_progress_per_epoch(spec_of, caplog):
 
 def test_two_runs_of_a_seed_are_byte_equal(spec_of, trained):
     spec = spec_of()
-    action.train(spec)
+    work.train(spec)
     for name in ("model_epoch_001_step_00008.pth", LATEST):
         assert (spec.results_dir / name).read_bytes() == (trained / "train" / name).read_bytes()
 
@@ -98,7 +98,7 @@ def test_trainings_in_threads_give_what_one_alone_gives(values, trained, tmp_pat
         for name in ("a", "b", "c")
     ]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(action.train, specs))
+        list(pool.map(work.train, specs))
     expected = (trained / "train" / LATEST).read_bytes()
     assert all((spec.results_dir / LATEST).read_bytes() == expected for spec in specs)
 
@@ -108,13 +108,13 @@ def test_a_training_that_is_asked_to_stop_ends_after_its_epoch(spec_of):
     spec.results_dir.mkdir(parents=True)
     (spec.results_dir / STOP_FILE).touch()
     with pytest.raises(StageFailed, match="stopped on request after epoch 1"):
-        action.train(spec)
+        work.train(spec)
     assert set(validation_losses(status_lines(spec.results_dir / STATUS_FILE))) == {0}
 
 
 def test_another_seed_gives_other_weights(spec_of, trained):
     spec = spec_of("train.seed=7")
-    action.train(spec)
+    work.train(spec)
     ours, theirs = weights(spec.results_dir / LATEST), weights(trained / "train" / LATEST)
     assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -124,7 +124,7 @@ def test_the_callers_random_state_and_threads_stay(spec_of):
     expected = torch.rand(1)
     torch.manual_seed(5)
     threads = torch.get_num_threads()
-    action.train(spec_of("native.threads=2"))
+    work.train(spec_of("native.threads=2"))
     assert torch.equal(torch.rand(1), expected)
     assert torch.get_num_threads() == threads
 
@@ -141,7 +141,7 @@ def test_a_warm_start_takes_the_weights_and_counts_from_epoch_zero(spec_of, trai
         f"train.pretrained_model_path={start}", "train.optim.lr=1e-12", "train.optim.weight_decay=0",
         "train.classify.cls_weight=[1,3]", "train.num_epochs=1",
     )  # fmt: skip
-    action.train(spec)
+    work.train(spec)
     assert lines(spec.results_dir)[3]["epoch"] == 0
     ours, theirs = weights(spec.results_dir / LATEST), weights(start)
     learnt = [name for name in ours if "running" not in name and "num_batches" not in name]
@@ -150,14 +150,14 @@ def test_a_warm_start_takes_the_weights_and_counts_from_epoch_zero(spec_of, trai
 
 def test_resuming_gives_what_an_unbroken_training_gives(spec_of, tmp_path):
     whole = spec_of("train.num_epochs=4")
-    action.train(whole)
+    work.train(whole)
     half = whole.results_dir / "model_epoch_001_step_00008.pth"
     resumed = spec_of(
         "train.num_epochs=4",
         f"train.resume_training_checkpoint_path={half}",
         f"train.results_dir={tmp_path}/r",
     )
-    action.train(resumed)
+    work.train(resumed)
     name = "model_epoch_003_step_00016.pth"
     ours, theirs = weights(resumed.results_dir / name), weights(whole.results_dir / name)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
@@ -165,8 +165,8 @@ def test_resuming_gives_what_an_unbroken_training_gives(spec_of, tmp_path):
 
 def test_resuming_in_the_same_folder_keeps_what_is_there(spec_of):
     spec = spec_of()
-    action.train(spec)
-    action.train(
+    work.train(spec)
+    work.train(
         spec_of("train.num_epochs=3", f"train.resume_training_checkpoint_path={spec.results_dir / LATEST}")
     )
     assert len(list(spec.results_dir.glob("model_epoch_*"))) == 3
@@ -174,31 +174,31 @@ def test_resuming_in_the_same_folder_keeps_what_is_there(spec_of):
 
 def test_resuming_a_finished_training_is_refused(spec_of, trained):
     with pytest.raises(InputError, match=r"has 2 epochs behind it and train.num_epochs is 2"):
-        action.train(spec_of(f"train.resume_training_checkpoint_path={trained / 'train' / LATEST}"))
+        work.train(spec_of(f"train.resume_training_checkpoint_path={trained / 'train' / LATEST}"))
 
 
 def test_starting_again_in_a_used_folder_starts_over(spec_of):
-    action.train(spec_of("train.num_epochs=3"))
+    work.train(spec_of("train.num_epochs=3"))
     again = spec_of()
-    action.train(again)
+    work.train(again)
     files = sorted(file.name for file in again.results_dir.glob("model_epoch_*"))
     assert files == ["model_epoch_000_step_00004.pth", "model_epoch_001_step_00008.pth"]
 
 
 def test_strict_mode_refuses_a_used_folder(spec_of):
     spec = spec_of("native.strict=true")
-    action.train(spec)
+    work.train(spec)
     with pytest.raises(InputError, match=r"auto-resume is refused"):
-        action.train(spec)
+        work.train(spec)
     assert lines(spec.results_dir)[-1]["status"] == "FAILURE"
     assert (spec.results_dir / LATEST).is_file()
 
 
 def test_a_start_among_the_files_to_clear_is_refused(spec_of):
     spec = spec_of()
-    action.train(spec)
+    work.train(spec)
     with pytest.raises(InputError, match=r"lies in the results folder that this training clears"):
-        action.train(spec_of(f"train.pretrained_model_path={spec.results_dir / LATEST}"))
+        work.train(spec_of(f"train.pretrained_model_path={spec.results_dir / LATEST}"))
     assert (spec.results_dir / LATEST).is_file()
 
 
@@ -211,24 +211,24 @@ def test_one_class_alone_is_refused(spec_of, data, tmp_path, label):
     ]
     (tmp_path / "one.csv").write_text("\n".join(rows))
     with pytest.raises(InputError, match=r"label set with one class"):
-        action.train(spec_of(f"dataset.classify.train_dataset.csv_path={tmp_path}/one.csv"))
+        work.train(spec_of(f"dataset.classify.train_dataset.csv_path={tmp_path}/one.csv"))
 
 
 def test_batches_of_one_are_refused(spec_of):
     with pytest.raises(InputError, match=r"batch_size must be above 1"):
-        action.train(spec_of("dataset.classify.batch_size=1"))
+        work.train(spec_of("dataset.classify.batch_size=1"))
 
 
 def test_fewer_rows_than_a_batch_train_unless_strict(spec_of):
     spec = spec_of("dataset.classify.batch_size=64", "train.num_epochs=1")
-    action.train(spec)
+    work.train(spec)
     assert (spec.results_dir / "model_epoch_000_step_00001.pth").is_file()
 
 
 def test_a_refused_training_leaves_a_failure_line_and_nothing_else(spec_of):
     spec = spec_of("dataset.classify.image_ext=.bmp")
     with pytest.raises(InputError):
-        action.train(spec)
+        work.train(spec)
     last = lines(spec.results_dir)[-1]
     assert last["status"] == "FAILURE"
     assert last["message"].startswith("InputError: train_dataset")
@@ -237,7 +237,7 @@ def test_a_refused_training_leaves_a_failure_line_and_nothing_else(spec_of):
 
 def test_a_diverging_training_fails(spec_of):
     with pytest.raises(StageFailed, match=r"lower train.optim.lr"):
-        action.train(spec_of("train.optim.lr=1e30", "train.optim.optim=sgd"))
+        work.train(spec_of("train.optim.lr=1e30", "train.optim.optim=sgd"))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_diverging_training_fails(spec_of):
 )
 def test_every_way_to_train_leaves_a_model(spec_of, words):
     spec = spec_of(*words)
-    action.train(spec)
+    work.train(spec)
     assert (spec.results_dir / LATEST).is_file()
 
 
@@ -270,7 +270,7 @@ def test_a_small_training_finds_the_defects(spec_of, values, write, tmp_path):
         "dataset.classify.image_width=64", "dataset.classify.image_height=64", "train.num_epochs=12",
         "model.decode_head.decoder_params.embed_dim=16", "train.optim.lr=0.004",
     )  # fmt: skip
-    action.train(spec)
+    work.train(spec)
     kpis = [line["kpi"] for line in lines(spec.results_dir) if line["message"].startswith("Eval")]
     assert kpis[-1]["val_far"] < 20
     assert kpis[-1]["val_loss"] < kpis[0]["val_loss"]
@@ -307,7 +307,7 @@ def test_counters_are_copied_into_the_average():
 
 def test_without_averaging_the_last_weights_are_kept(spec_of, trained):
     spec = spec_of("native.weight_average=0")
-    action.train(spec)
+    work.train(spec)
     content = torch.load(spec.results_dir / LATEST, weights_only=True)
     kept, last = content["state_dict"], content["last_state_dict"]
     assert all(torch.equal(kept[f"model.{name}"], last[name]) for name in last)

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.changenet import action
+from tasks.changenet import work
 from tasks.errors import InputError
 
 
 def scores(spec):
-    action.inference(spec)
+    work.inference(spec)
     return pd.read_csv(spec.results_dir / "inference.csv")["siamese_score"].to_numpy()
 
 
@@ -31,4 +31,4 @@ def test_equal_seeds_give_equal_scores(spec_of):
 def test_weights_that_are_wanted_and_not_there_are_an_error(spec_of):
     spec = spec_of("native.zero_shot=true", "native.backbone_init=pretrained", name="inference")
     with pytest.raises(InputError, match="pretrained_backbone_path is empty"):
-        action.inference(spec)
+        work.inference(spec)
