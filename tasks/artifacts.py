@@ -120,6 +120,14 @@ def sha256_of(path: Path) -> str:
     return _sha256(str(path), status.st_size, status.st_mtime_ns)
 
 
+def only_grown(path: Path, sha256: str, size: int) -> bool:
+    """Whether a file still begins with the `size` bytes that it held then: something was added at its end."""
+    if not path.is_file() or path.stat().st_size < size:
+        return False
+    with path.open("rb") as stream:
+        return hashlib.sha256(stream.read(size)).hexdigest() == sha256
+
+
 def sha256_of_all(paths: Iterable[Path]) -> str:
     """One digest of the contents of many files, in the given order; a missing file counts as such."""
     with ThreadPoolExecutor() as pool:

@@ -70,13 +70,14 @@ def check_not_stopped(folder: Path, epoch: int) -> None:
 
 def status_lines(file: Path) -> list[dict[str, Any]]:
     """The lines of a status file since its last start."""
-    lines = lines_after(file, 0)
-    starts = [number for number, line in enumerate(lines) if line.get("status") == "STARTED"]
-    return lines[starts[-1] :] if starts else lines
+    return lines_after(file, 0)
 
 
 def lines_after(file: Path, offset: int) -> list[dict[str, Any]]:
-    """The lines of a status file from a byte on; those that are not JSON objects count only as failures."""
+    """The lines of a status file from a byte on, since the last start among them.
+
+    Lines that are not JSON objects count only as failures.
+    """
     lines: list[dict[str, Any]] = []
     for text in file.read_bytes()[offset:].decode("utf-8", "replace").splitlines():
         try:
@@ -87,7 +88,8 @@ def lines_after(file: Path, offset: int) -> list[dict[str, Any]]:
             lines.append(line)
         elif '"FAILURE"' in text:
             lines.append({"status": "FAILURE", "message": text})
-    return lines
+    starts = [number for number, line in enumerate(lines) if line.get("status") == "STARTED"]
+    return lines[starts[-1] :] if starts else lines
 
 
 def failures(lines: Sequence[Mapping[str, Any]]) -> list[str]:

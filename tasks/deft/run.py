@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.artifacts import now, sha256_of
+from tasks.artifacts import now, only_grown, sha256_of
 from tasks.dataset.leakage import ImageSet, check_disjoint
 from tasks.dataset.specs import read_spec
 from tasks.dataset.table import read_table
@@ -28,6 +28,7 @@ from tasks.run_folder import held, new_run_folder
 logger = logging.getLogger("deft.flow")
 
 SHOWN_EVENTS = 5
+POOL = "mining_pool_csv"
 
 
 class RegressionGate(BaseModel):
@@ -195,8 +196,18 @@ def _unfinished(results: Path, config: dict[str, Any]) -> Path | None:
 
 
 def _is_of(state: DeftState, config: dict[str, Any]) -> bool:
-    """Whether a run is the one of this configuration: equal settings on equal data."""
-    return all(state.config.get(key) == config[key] for key in ("settings", "sha256"))
+    """Whether a run is the one of this configuration: equal settings on equal data.
+
+    Production may add rows to the pool while a run lasts: it is mined as it is at each iteration.
+    """
+    before, sets = state.config.get("sha256", {}), config["sha256"]
+    if state.config.get("settings") != config["settings"] or before.keys() != sets.keys():
+        return False
+    changed = [name for name in sets if before[name] != sets[name]]
+    size = state.config.get("mining_pool_bytes")
+    return not changed or (
+        changed == [POOL] and size is not None and only_grown(Path(config[POOL]), before[POOL], size)
+    )
 
 
 def _first_state(run: Run, config: dict[str, Any]) -> DeftState:
@@ -233,7 +244,7 @@ def _config(workspace: Workspace, settings: LoopSettings) -> dict[str, Any]:
         "training_csv": workspace.training_csv,
         "validation_csv": workspace.validation_csv,
         "kpi_test_csv": workspace.kpi_csv,
-        "mining_pool_csv": workspace.pool_csv,
+        POOL: workspace.pool_csv,
     }
     spec = read_spec(workspace.baseline_spec)
     train = spec.get("train") or {}
@@ -257,5 +268,6 @@ def _config(workspace: Workspace, settings: LoopSettings) -> dict[str, Any]:
             "history_aware": {"enabled": True, "identity": "filepath", "history_file": LEDGER},
         },
         "settings": settings.model_dump(mode="json"),
+        "mining_pool_bytes": workspace.pool_csv.stat().st_size if workspace.pool_csv else None,
         "sha256": {name: sha256_of(path) for name, path in sets.items() if path},
     }

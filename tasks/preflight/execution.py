@@ -85,4 +85,5 @@ def _covers(look: Look) -> tuple[Covers, str]:
 
 
 def _covered(path: Path) -> CoveredFile:
-    return CoveredFile(path=path.absolute(), sha256=content_digest(path))
+    size = path.stat().st_size if path.is_file() else None
+    return CoveredFile(path=path.absolute(), sha256=content_digest(path), size=size)

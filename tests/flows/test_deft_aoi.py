@@ -128,6 +128,8 @@ def test_failed_run_goes_on_after_the_cause_is_mended(workspace):
     assert failed.status == "failed"
     assert failed.events[-1].stage == "data_mining"
     image.write_bytes(content)
+    with pool.open("a") as stream:  # production goes on meanwhile
+        stream.write(pool.read_text().splitlines()[-1] + "\n")
     state = loop(workspace)
     assert state.results_dir == folder
     assert state.status == "complete"

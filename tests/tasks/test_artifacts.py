@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from tasks.artifacts import (
     Artifact,
     existing_file,
+    only_grown,
     read_json,
     sha256_of_all,
     timestamp_folder,
@@ -89,3 +91,20 @@ def test_timestamp_folder_is_never_one_that_exists(tmp_path):
         folders.append(folder.name)
     year = folders[0]
     assert folders == [year, f"{year}_1", f"{year}_2"]
+
+
+@given(st.binary(), st.binary())
+def test_a_file_with_more_at_its_end_has_only_grown(tmp_path_factory, content, more):
+    file = tmp_path_factory.mktemp("grown") / "a"
+    file.write_bytes(content)
+    sha256, size = hashlib.sha256(content).hexdigest(), len(content)
+    assert only_grown(file, sha256, size)
+    file.write_bytes(content + more)
+    assert only_grown(file, sha256, size)
+    if content:
+        file.write_bytes(bytes([content[0] ^ 1]) + content[1:] + more)
+        assert not only_grown(file, sha256, size)
+        file.write_bytes(content[:-1])
+        assert not only_grown(file, sha256, size)
+    file.unlink()
+    assert not only_grown(file, sha256, size)

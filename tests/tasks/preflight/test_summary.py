@@ -217,11 +217,15 @@ def test_the_tuned_spec_may_stand_in_the_place_of_the_base_spec(subject_of, edit
         covers_phase(summary, "phase1", {"trials": 6})
 
 
-def test_production_may_add_to_the_pool_while_a_sweep_waits(subject_of, workspace):
+def test_production_may_add_to_the_pool_meanwhile_and_change_it_while_a_sweep_waits(subject_of, workspace):
     subject = subject_of()
     summary = summarise(subject)
-    with (workspace / "augmentation/mining_pool/mining_pool.csv").open("a") as stream:
+    pool = workspace / "augmentation/mining_pool/mining_pool.csv"
+    with pool.open("a") as stream:
         stream.write("\n")
+    covers_phase(summary, "phase3", {"trials": 6})
+    covers_phase(summary, "loop", subject.parameters["loop"])
+    pool.write_text(pool.read_text().replace("PASS", "pass", 1))
     covers_phase(summary, "phase3", {"trials": 6})
     with pytest.raises(DeftError, match="data changed after approval: mining pool"):
         covers_phase(summary, "loop", subject.parameters["loop"])
