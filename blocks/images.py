@@ -1,39 +1,75 @@
-"""Container images by use: the versions file and its look-up."""
+"""A site's own container images, in place of those that the versions file names."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import yaml
+from prefect.blocks.core import Block
+from pydantic import Field
+
+from blocks.versions import image_uri
+
+__all__ = ["ImageReference", "Images", "image_uri"]
+
+ImageReference = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*"
+        r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$"
+    ),
+]
+"""An image with its tag, its digest, or both; no blank, quote or option can hide in it."""
 
 
-def versions_file() -> Path:
-    """The versions file: `TAO_VERSIONS_FILE`, else the skill bank's, else our own."""
-    named = os.environ.get("TAO_VERSIONS_FILE")
-    if named:
-        return Path(named)
-    bank = os.environ.get("TAO_SKILL_BANK_PATH")
-    if bank:
-        return Path(bank) / "versions.yaml"
-    installed = Path(__file__).with_name("versions.yaml")
-    return installed if installed.is_file() else Path(__file__).parents[1] / "versions.yaml"
+class Images(Block):
+    """A site's own images, in place of those that the versions file names.
 
+    Attributes:
+        engine: Our own engine.
+        pyt: NVIDIA's image that trains and runs ChangeNet.
+        data_services: NVIDIA's image for gap analysis, embeddings and neighbours.
+        anomalygen: NVIDIA's image that makes synthetic defects.
 
-def image_uri(key: str) -> str:
-    """The image behind a dotted key such as `images.tao_toolkit.pyt`.
+    Example:
+        Load saved images:
+        ```python
+        from blocks.images import Images
 
-    Raises:
-        ValueError: the versions file is missing or not YAML, or has no text under the key; both are named.
+        images = Images.load("BLOCK_NAME")
+        ```
     """
-    file = versions_file()
-    try:
-        value: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"versions file {file} cannot be read: {error}; set TAO_VERSIONS_FILE") from error
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"versions file {file} has no image under {key}; add it there")
-    return value.strip()
+
+    _block_type_name = "Images"
+    _block_type_slug = "images"
+    _description = "Container images of a site's own registry, in place of those in the versions file."
+
+    engine: ImageReference = Field(
+        title="Engine",
+        description="Our own engine, with a tag or a digest.",
+        examples=["registry.example.com/deft-flows/engine:0.1.0"],
+    )
+    pyt: ImageReference | None = Field(
+        default=None,
+        title="TAO PyTorch",
+        description="NVIDIA's image for ChangeNet; empty: the one in the versions file.",
+    )
+    data_services: ImageReference | None = Field(
+        default=None,
+        title="TAO data services",
+        description="NVIDIA's image for gap analysis and mining; empty: the one in the versions file.",
+    )
+    anomalygen: ImageReference | None = Field(
+        default=None,
+        title="AnomalyGen",
+        description="NVIDIA's image for synthetic defects; empty: the one in the versions file.",
+    )
+
+    def uri(self, key: str) -> str:
+        """The site's image for a key of the versions file, else the one in it; raises as `image_uri` does."""
+        own = {
+            "images.native.engine": self.engine,
+            "images.tao_toolkit.pyt": self.pyt,
+            "images.tao_toolkit.data_services": self.data_services,
+            "images.metropolis_sdg.paidf_anomalygen": self.anomalygen,
+        }
+        return own.get(key) or image_uri(key)

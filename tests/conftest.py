@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docker_images import docker_engine, engine_image, orchestrator_image, python_base  # noqa: F401
+
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 

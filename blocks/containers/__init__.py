@@ -1,0 +1,1 @@
+"""Containers of actions: what they may do, how they are planned, started and judged."""
