@@ -13,6 +13,7 @@ from flows.aoi_training import AoiTrainer, judged_on_validation, position_of
 from flows.approved import whole_parameters
 from flows.deft_aoi import deft_aoi, settings_of
 from flows.deft_measuring import Measured, measured_checkpoint
+from flows.named import encoder_named, metric_named
 from flows.profiles import Data, Profile
 from tasks.action import NATIVE
 from tasks.artifacts import copied_whole, write_yaml
@@ -107,7 +108,10 @@ class AoiProfile(Profile):
 
     @override
     def loop_parameters(self, folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-        return whole_parameters(deft_aoi, given, workspace=self.root, results_dir=folder)
+        whole = whole_parameters(deft_aoi, given, workspace=self.root, results_dir=folder)
+        whole["metric"] = metric_named(whole["metric"])
+        whole["encoder"], whole["encoder_path"] = encoder_named(whole["encoder"], whole["encoder_path"])
+        return whole
 
     @override
     def place_checkpoint(self, folder: Path, model: TunedModel) -> Path:

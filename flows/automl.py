@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 from prefect import flow
 
+from blocks.docker_runtime import reap
 from blocks.runtime import Runtime
 from flows.approved import hold_to
+from flows.named import workspace_root
 from flows.profiles import Profile, open_profile
 from tasks.artifacts import read_json, sha256_of, timestamp_folder, write_json, write_yaml
 from tasks.automl import best_rec
@@ -37,7 +39,7 @@ DEFAULTS = SweepSettings()
 INPUTS = "sweep_inputs.json"
 
 
-@flow(name="automl")
+@flow(name="automl", on_cancellation=[reap])
 def automl(
     workspace: Path,
     profile: Literal["aoi_changenet", "image_classifier"] = "aoi_changenet",
@@ -58,7 +60,7 @@ def automl(
     without training. A sweep that was killed goes on when its folder is given again.
 
     Args:
-        workspace: folder with images, specs and data sets.
+        workspace: folder with images, specs and data sets, or workspace/NAME of a saved one.
         profile: the kind of model.
         sweep: algorithm, number of trials, concurrency and the other settings of a sweep.
         metric: what to optimise on the validation set; none takes the profile's own.
@@ -70,7 +72,7 @@ def automl(
         approved: summary of the pipeline's preflight that this sweep is part of.
         approval_token: the hash with which it was approved.
     """
-    kind, place = open_profile(profile, workspace), load_runtime(runtime)
+    kind, place = open_profile(profile, workspace_root(workspace)), load_runtime(runtime)
     aim = metric_of(kind, metric)
     phase: Literal[1, 3] = 3 if warm_start else 1
     own = {"sweep": sweep.model_dump(mode="json"), "metric": metric}

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
+from blocks.docker_runtime import reap
 from blocks.runtime import Runtime
 from flows.approved import hold_to
+from flows.named import workspace_root
 from tasks.artifacts import sha256_of, write_yaml
 from tasks.classifier.loop import BASELINE, LoopOutcome, LoopPhase, LoopRun, LoopSettings, opened_loop
 from tasks.classifier.metrics import measured, read_scores
@@ -23,7 +25,7 @@ logger = logging.getLogger("deft.flow")
 DEFAULT_METRIC = {"name": "error_pct", "display_name": "Error", "operator": "<", "target": 5, "unit": "%"}
 
 
-@flow(name="classifier-loop")
+@flow(name="classifier-loop", on_cancellation=[reap])
 def classifier_loop(
     workspace: Path,
     max_iterations: Annotated[int, Field(ge=1)] = 2,
@@ -49,7 +51,7 @@ def classifier_loop(
     after the last complete phase.
 
     Args:
-        workspace: folder with specs, train, validation, kpi and, to mine from, pool.
+        workspace: folder with specs, train, validation, kpi and, to mine from, pool, or workspace/NAME.
         max_iterations: rounds of improvement at most, 1 or more.
         metric: fields of a metric contract over error_pct or worst_recall_pct.
         num_weak: weakest KPI samples to look up in each iteration.
@@ -63,6 +65,7 @@ def classifier_loop(
         approved: summary of the pipeline's preflight that this loop is part of.
         approval_token: the hash with which it was approved.
     """
+    workspace = workspace_root(workspace)
     hold_to(approved, approval_token, "loop", dict(locals()))
     settings = LoopSettings(
         metric=metric,

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from pydantic import Field
 
+from blocks.docker_runtime import reap
 from blocks.runtime import Runtime
 from flows.approved import hold_to
 from flows.deft_steps import STEPS
+from flows.named import encoder_named, metric_named, workspace_root
 from tasks.artifacts import write_text
 from tasks.deft.audit import audit
 from tasks.deft.commits import commit, commit_error
@@ -28,7 +30,7 @@ logger = logging.getLogger("deft.flow")
 WARN_WHEN_WORSE = RegressionGate()
 
 
-@flow(name="deft-aoi")
+@flow(name="deft-aoi", on_cancellation=[reap])
 def deft_aoi(
     workspace: Path,
     max_iterations: Annotated[int, Field(ge=1)],
@@ -66,10 +68,10 @@ def deft_aoi(
     The same command goes on where a stopped run ended.
 
     Args:
-        workspace: folder with images, specs, train, kpi and mining pool.
+        workspace: folder with images, specs, train, kpi and mining pool, or workspace/NAME.
         max_iterations: rounds of improvement at most, 1 or more.
-        metric: what must hold for the loop to stop, for instance "FAR < 10% at Recall=100%", or the
-            fields of a metric contract whose evaluator is a command or an awaited file.
+        metric: what must hold for the loop to stop, for instance "FAR < 10% at Recall=100%", the fields
+            of a metric contract whose evaluator is a command or an awaited file, or metric-contract/NAME.
         min_recall: share of defects that gap analysis must find, 0 to 1.
         top_k_per_label: weakest samples kept of each label.
         topn: nearest pool images looked up for each weak sample.
@@ -88,7 +90,7 @@ def deft_aoi(
             picture, so that pairs differ as real ones do; or on golden crops.
         min_allocation_ratio: least share of the pairs asked for that must find a place.
         encoder: ChangeNet uses the best model so far; SigLIP and CLIP need a snapshot or the hub.
-        encoder_path: local snapshot or hub id of a SigLIP or CLIP encoder.
+        encoder_path: local snapshot or hub id of a SigLIP or CLIP encoder, or encoder/NAME.
         num_epochs: epochs of each training; none takes the number in the workspace's spec.
         regression_gate: what happens when an iteration is worse than the best before it.
         seed: seed of training and of random choices.
@@ -97,6 +99,8 @@ def deft_aoi(
         approved: summary of the pipeline's preflight that this loop is part of.
         approval_token: the hash with which it was approved.
     """
+    workspace, metric = workspace_root(workspace), metric_named(metric)
+    encoder, encoder_path = encoder_named(encoder, encoder_path)
     chosen = dict(locals())
     hold_to(approved, approval_token, "loop", chosen)
     settings = settings_of(chosen)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prefect import flow
 
+from blocks.docker_runtime import reap
 from tasks.artifacts import timestamp_folder
 from tasks.gap_analysis.task import VcnGaps, analyse_vcn_gaps
 from tasks.stage import load_runtime
@@ -12,7 +13,7 @@ from tasks.stage import load_runtime
 logger = logging.getLogger("deft.flow")
 
 
-@flow(name="gap-analysis-vcn")
+@flow(name="gap-analysis-vcn", on_cancellation=[reap])
 def gap_analysis_vcn(
     inference_results_dir: Path,
     train_config: Path,

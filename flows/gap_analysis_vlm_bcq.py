@@ -5,13 +5,14 @@ from pathlib import Path
 
 from prefect import flow
 
+from blocks.docker_runtime import reap
 from tasks.artifacts import read_json, timestamp_folder
 from tasks.stage import StageResult, load_runtime, run_stage
 
 logger = logging.getLogger("deft.flow")
 
 
-@flow(name="gap-analysis-vlm-bcq")
+@flow(name="gap-analysis-vlm-bcq", on_cancellation=[reap])
 def gap_analysis_vlm_bcq(
     predictions_json: Path,
     results_dir: Path | None = None,

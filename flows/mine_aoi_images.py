@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from prefect import flow
 from pydantic import Field
 
+from blocks.docker_runtime import reap
 from tasks.artifacts import timestamp_folder
 from tasks.errors import InputError
 from tasks.mining.pool import convert_pool
@@ -17,7 +18,7 @@ from tasks.stage import load_runtime
 logger = logging.getLogger("deft.flow")
 
 
-@flow(name="mine-aoi-images")
+@flow(name="mine-aoi-images", on_cancellation=[reap])
 def mine_aoi_images(
     target_parquet: Path,
     pool: Path,

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from pydantic import Field, ValidationError
 
+from blocks.docker_runtime import reap
 from flows.gate import LOCK, approved_run, look
+from flows.named import workspace_root
 from flows.pipeline_phases import Pipeline
 from flows.profiles import open_profile
 from tasks.automl.settings import SweepSettings
@@ -22,7 +24,7 @@ PHASE3 = SweepSettings(trials=6)
 LOOP: dict[str, Any] = {"max_iterations": 3}
 
 
-@flow(name="deft-pipeline")
+@flow(name="deft-pipeline", on_cancellation=[reap])
 def deft_pipeline(
     workspace: Path,
     runtime: str,
@@ -53,7 +55,7 @@ def deft_pipeline(
     stopped run ended.
 
     Args:
-        workspace: folder with images, specs and data sets.
+        workspace: folder with images, specs and data sets, or workspace/NAME of a saved one.
         runtime: where actions run: inline, or the type/name of a saved runtime block. Has to be said.
         profile: the kind of model.
         mode: all three phases, the loop alone, or the first sweep alone.
@@ -74,6 +76,7 @@ def deft_pipeline(
         results_dir: folder of the run; by default the unfinished run of equal parameters, else a new one.
         look_only: show the summary with its hash, the approval_token, and end; nothing is written.
     """
+    workspace = workspace_root(workspace)
     asked = _settings(
         workspace=workspace.expanduser().absolute(), runtime=runtime, profile=profile, mode=mode,
         metric=metric, phase1=phase1, loop={**LOOP, **loop}, phase3=phase3, skip_phase1=skip_phase1,
