@@ -76,7 +76,7 @@ def _is_remote(look: Look) -> bool:
 @check("host.packages", 1)
 def packages(look: Look) -> Answer:
     """The packages that the native engine needs, by this package's own metadata."""
-    problems = list(_package_problems())
+    problems = list(package_problems())
     rows = [("Python packages of the engine", "all there" if not problems else "; ".join(problems))]
     if not problems:
         return answer("ok", "all packages of the engine are installed", rows)
@@ -86,7 +86,8 @@ def packages(look: Look) -> Answer:
     return answer("block" if stops else "warn", text, rows)
 
 
-def _package_problems() -> Iterator[str]:
+def package_problems() -> Iterator[str]:
+    """Packages of the native engine that are missing or of another version than needed."""
     try:
         required = distribution(OUR_PACKAGE).requires or []
     except PackageNotFoundError:

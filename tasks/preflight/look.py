@@ -36,12 +36,14 @@ class Image:
         uri: behind that key.
         image_id: of the local copy; empty when there is none.
         architecture: of the local copy.
+        size: of the local copy in bytes.
     """
 
     key: str
     uri: str
     image_id: str = ""
     architecture: str = ""
+    size: int = 0
 
     @property
     def is_native(self) -> bool:
@@ -62,6 +64,7 @@ class Docker:
     version: str = ""
     architecture: str = ""
     runtimes: tuple[str, ...] = ()
+    root: str = ""
     error: str = ""
 
 
@@ -105,7 +108,13 @@ class Look:
         except (DockerException, requests.RequestException, OSError) as error:
             return None, Docker(error=" ".join(str(error).split())[:200])
         runtimes = tuple(sorted(info.get("Runtimes") or {}))
-        return client, Docker(version.get("Version", ""), version.get("Arch", ""), runtimes)
+        root = info.get("DockerRootDir", "")
+        return client, Docker(version.get("Version", ""), version.get("Arch", ""), runtimes, root)
+
+    @property
+    def docker_client(self) -> Any:
+        """The client of that daemon; none where it does not answer."""
+        return self._daemon[0]
 
     @property
     def docker(self) -> Docker:
@@ -138,4 +147,5 @@ class Look:
             attributes = client.images.get(uri).attrs
         except ImageNotFound:
             return Image(key, uri)
-        return Image(key, uri, attributes["Id"], attributes.get("Architecture", ""))
+        known = attributes.get("Architecture", ""), attributes.get("Size", 0)
+        return Image(key, uri, attributes["Id"], *known)
