@@ -18,6 +18,10 @@ from pydantic import BaseModel
 from typer.core import TyperGroup
 
 from deployments.approve import approve
+from deployments.deploy import deploy
+from deployments.doctor import doctor
+from deployments.image import image
+from deployments.trigger import cancel, trigger
 from tasks.errors import DeftError, UsageError
 
 app = typer.Typer(
@@ -230,7 +234,8 @@ def _number(text: str) -> int:
     return int(text)
 
 
-app.command()(approve)
+for command in (doctor, image, deploy, trigger, approve, cancel):
+    app.command()(command)
 
 
 @app.command()
