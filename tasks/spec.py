@@ -174,7 +174,9 @@ def read_mapping(file: Path, what: str) -> dict[str, Any]:
         raise InputError(f"{what} {file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise InputError(f"{what} {file} must hold keys and values, found a {type(content).__name__}")
-    return {str(key): value for key, value in content.items()}
+    # YAML 1.1 reads the keys yes and no as truth values; a flow has a parameter of that name.
+    names = {True: "yes", False: "no"}
+    return {names[key] if isinstance(key, bool) else str(key): value for key, value in content.items()}
 
 
 def plain(value: Any) -> Any:

@@ -76,14 +76,15 @@ def _is_remote(look: Look) -> bool:
 @check("host.packages", 1)
 def packages(look: Look) -> Answer:
     """The packages that the native engine needs, by this package's own metadata."""
+    if look.subject.starts_images:
+        return answer("not_applicable", "the engine's packages are in its image")
     problems = list(package_problems())
     rows = [("Python packages of the engine", "all there" if not problems else "; ".join(problems))]
     if not problems:
         return answer("ok", "all packages of the engine are installed", rows)
-    # Nothing installs packages for the person: without an image that holds them the run would fail.
-    stops = look.network.offline or not look.subject.starts_images
+    # Nothing installs packages for the person: the run would fail.
     text = f"install them first: pip install '{OUR_PACKAGE}[engine]' ({'; '.join(problems)})"
-    return answer("block" if stops else "warn", text, rows)
+    return answer("block", text, rows)
 
 
 def package_problems() -> Iterator[str]:

@@ -76,6 +76,9 @@ def test_orchestrator_has_flows_and_no_torch(docker_engine, orchestrator_image):
     answer = said(docker_engine, orchestrator_image, "python3", "-c", EVERY_FLOW)
     assert answer.endswith("torch: None\n")
     assert said(docker_engine, orchestrator_image, "prefect", "--version").strip()
+    # Prefect starts flows with the interpreter of its own command.
+    interpreter = said(docker_engine, orchestrator_image, "bash", "-c", 'head -n 1 "$(command -v prefect)"')
+    assert interpreter == "#!/opt/deft/bin/python\n"
 
 
 def test_torch_of_the_base_stays_against_constraints_of_both_sides(docker_engine, engine_image, tmp_path):

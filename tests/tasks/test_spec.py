@@ -17,6 +17,7 @@ from tasks.spec import (
     load_spec,
     merged_spec,
     paths_of,
+    read_mapping,
 )
 
 
@@ -130,3 +131,8 @@ def test_every_path_that_is_set_is_found_with_its_role(tmp_path):
     }
     without = load_spec(Example, {"source": tmp_path / "a", "results_dir": tmp_path})
     assert set(paths_of(without)) == {"source", "results_dir"}
+
+
+def test_a_key_called_yes_stays_a_word(tmp_path):
+    content = read_mapping(written(tmp_path, "yes: true\nno: 1e-3\n"), "parameters")
+    assert content == {"yes": True, "no": 1e-3}

@@ -129,3 +129,7 @@ def test_a_daemon_is_not_asked_by_an_inline_runtime(subject_of, fake_docker, fin
     found = findings(subject_of(environment=fake_docker.environment))
     assert found["images.present"].outcome == "not_applicable"
     assert fake_docker.requests == []
+
+
+def test_the_packages_of_the_engine_are_in_its_image(started, findings):
+    assert findings(started(NATIVE))["host.packages"].outcome == "not_applicable"
