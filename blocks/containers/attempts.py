@@ -144,6 +144,8 @@ class Call:
             return replace(variant, identity=identity) if identity and may else None
         if kind == "SHM":
             return replace(variant, shm_size=str(2 * parse_bytes(variant.shm_size)), ipc_host=False)
+        if kind == "KILLED":
+            return variant
         if kind == "CLI_DRIFT" and not self.image.is_native:
             return self._understood(variant, ask_again=True)
         return None

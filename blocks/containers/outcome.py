@@ -19,6 +19,7 @@ Kind = Literal[
     "REGISTRY",
     "DISK",
     "PERMISSION",
+    "KILLED",
     "STAGE_FAIL",
     "TIMEOUT",
     "CANCELED",
@@ -48,6 +49,7 @@ ACTIONS: dict[Kind, str] = {
     "REGISTRY": "log in to the registry with docker login, or bring the image with docker load",
     "DISK": "make room for the results or for docker; nothing is deleted by itself",
     "PERMISSION": "let the container's user write there, or set user in the runtime block",
+    "KILLED": "look for docker kill, a restart of Docker, or a host short of memory",
     "TIMEOUT": "raise time_limit_minutes in the runtime block",
 }
 
@@ -57,6 +59,7 @@ SHOWN_LINES = 3
 OWN_STATUSES = (2, 3)  # of our actions: usage, target unreachable
 SIGNALLED = 128
 BUS_ERROR = SIGNALLED + 7
+FROM_OUTSIDE = (SIGNALLED + 9, SIGNALLED + 15)
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def _kind(ended: Ended, log: str) -> Kind:
         return "OOM"
     if ended.exit_code == BUS_ERROR:
         return "SHM"
+    if ended.exit_code in FROM_OUTSIDE:
+        return "KILLED"
     error = ERROR_LINE.search(log)
     if error:  # the action has understood its command line, and the rest of the log is beside the point
         return _first_match(error[1]) or "STAGE_FAIL"

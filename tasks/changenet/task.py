@@ -34,7 +34,8 @@ def train_model(spec: dict[str, Any], runtime: Runtime) -> TrainedModel:
     stage = run_stage("visual_changenet", "train", spec, runtime)
     newest = {kind: _newest(stage, kind) for kind in ("model_best_", "model_epoch_")}
     for path in newest.values():
-        if not stage.cached and before.get(path) == path.stat().st_mtime_ns:
+        fresh = not (stage.cached or stage.adopted)
+        if fresh and before.get(path) == path.stat().st_mtime_ns:
             raise StageFailed(f"{stage.stage} reported success, but {path} is of an earlier training")
     losses = validation_losses(status_lines(stage.path(STATUS_FILE)))
     best_val, latest = newest["model_best_"], newest["model_epoch_"]

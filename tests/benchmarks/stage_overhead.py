@@ -1,8 +1,8 @@
 """Seconds of one small stage by runtime: what a container, or a run of a work pool, costs on top.
 
-    python tests/benchmarks/stage_overhead.py FOLDER inline docker-runtime/gpu work-pool-runtime/stages --times 10
+    python tests/benchmarks/stage_overhead.py FOLDER inline docker-runtime/gpu work-pool-runtime/stages
 
-FOLDER is a folder that every runtime can see. The stage reads 2 lines of JSON and writes 3 small files, so its
+FOLDER is a folder that every runtime can see. The stage reads a line of JSON and writes 3 small files, so its
 time is overhead; the runtimes take turns, so that a busy machine is busy for all of them. Needs a server
 (PREFECT_API_URL) that has the blocks, and workers for the pools.
 """

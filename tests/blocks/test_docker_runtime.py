@@ -247,6 +247,22 @@ def test_a_finished_container_of_a_killed_process_is_adopted(runtime, asked, doc
     assert request.log_file.read_text() == "begun\nExecution status: PASS\n"
 
 
+def test_a_container_that_is_killed_from_outside_is_started_again_once(runtime, asked, docker_engine):
+    request, outcomes, killed = asked("import time; time.sleep(60)", key="outside"), [], set()
+    thread = threading.Thread(target=lambda: outcomes.append(runtime().run(request)))
+    thread.start()
+    while thread.is_alive():
+        for container in left(docker_engine, request):
+            if container.status == "running" and container.id not in killed:
+                container.kill()
+                killed.add(container.id)
+        time.sleep(0.1)
+    assert len(killed) == 2
+    assert outcomes[0].exit_status == 1
+    assert outcomes[0].error.endswith("[KILLED]")
+    assert record(request)["attempt"] == 2
+
+
 @pytest.mark.slow
 def test_a_container_that_was_killed_unwatched_is_started_again(runtime, asked, docker_engine):
     request = asked(SLOW.format(1), key="killed")

@@ -9,8 +9,9 @@ import json
 import pandas as pd
 import pytest
 
-from blocks.runtime import InlineRuntime
+from blocks.runtime import ActionOutcome, InlineRuntime
 from flows.deft_aoi import take
+from flows.deft_steps import STEPS
 from tasks.artifacts import read_json
 from tasks.deft.run import LoopSettings, RegressionGate, opened_run
 from tasks.deft.state import STATE_FILE, load_state
@@ -157,3 +158,22 @@ LIES = {lie.__name__: lie for _, _, lie, _ in CASES}
 )
 def test_hard_stop_names_the_artifact_and_the_stage_can_be_repeated(workspace, step, action, lie, named):
     assert named in run_with(workspace, LyingRuntime(action=action, lie=lie.__name__), step)
+
+
+def test_a_training_that_an_interrupted_process_had_begun_is_believed(workspace):
+    class AdoptingRuntime(InlineRuntime):
+        """Finds a container in which all was done before this process began."""
+
+        _block_type_slug = "adopting-runtime-of-a-loop"
+
+        def image_digest(self, image):
+            return "another image, so that no cached result is taken"
+
+        def run(self, request):
+            return ActionOutcome(exit_status=0, error="", seconds=1.0, adopted=True)
+
+    with opened_run(workspace, settings(), None) as run:
+        step = run.state.next_step()
+        trained = STEPS[step.stage](run, step, InlineRuntime())
+        adopted = STEPS[step.stage](run, step, AdoptingRuntime())
+        assert adopted == trained

@@ -124,3 +124,11 @@ def test_success_needs_all_three(code, out_of_memory, log):
     if verdict.kind == "OK":
         assert code == 0
         assert "Execution status: PASS" in log
+
+
+def test_what_was_killed_from_outside_may_be_tried_again_and_a_crash_of_its_own_not():
+    assert judged(Ended(137), FAILING, NATIVE).kind == "KILLED"
+    assert judged(Ended(143), "", NATIVE).kind == "KILLED"
+    assert judged(Ended(137, out_of_memory=True), "", NATIVE).kind == "OOM"
+    assert judged(Ended(143, stopped="CANCELED"), "", NATIVE).kind == "CANCELED"
+    assert judged(Ended(139), "", NATIVE).kind == "STAGE_FAIL"
