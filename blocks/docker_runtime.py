@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import ClassVar
 
-from httpx import HTTPError
+from httpx import HTTPError, TransportError
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext, TaskRunContext
@@ -26,7 +28,11 @@ from blocks.runtime import ActionOutcome, ActionRequest, Runtime
 
 __all__ = ["DockerRuntime", "reap"]
 
+logger = logging.getLogger("deft")
+
 LEASE_SECONDS = 60
+PATIENCE_SECONDS = 600
+PAUSE_SECONDS = 5
 
 
 class DockerRuntime(ContainerSettings, Runtime):
@@ -123,24 +129,48 @@ class DockerRuntime(ContainerSettings, Runtime):
         if not (self.concurrency_limit and request.gpu and in_a_run):
             yield
             return
-        with ExitStack() as place:
-            try:
-                place.enter_context(
-                    concurrency(
-                        self.concurrency_limit,
-                        occupy=1,
-                        lease_duration=LEASE_SECONDS,
-                        strict=True,
-                        raise_on_lease_renewal_failure=False,  # no training ends for a hiccup of the server
-                    )
-                )
-            except ConcurrencySlotAcquisitionError as error:
-                name = self.concurrency_limit
-                raise ValueError(
-                    f"concurrency limit {name}: {error}; "
-                    f"create it with: prefect gcl create {name} --limit 1, or deft deploy"
-                ) from error
+        place = _taken(self.concurrency_limit)
+        try:
             yield
+        finally:
+            try:
+                place.__exit__(None, None, None)
+            except TransportError:  # no training is lost because the server is away at its end
+                logger.warning(
+                    "limit %s could not be given back, the server is away; it ends by itself in %d s",
+                    self.concurrency_limit,
+                    LEASE_SECONDS,
+                )
+
+
+def _taken(limit: str) -> AbstractContextManager[None]:
+    """A place of a concurrency limit, waited for; a server that is away is waited for too.
+
+    Raises:
+        ValueError: there is no such limit, or the server stays away.
+    """
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        place = concurrency(
+            limit,
+            occupy=1,
+            lease_duration=LEASE_SECONDS,
+            strict=True,
+            raise_on_lease_renewal_failure=False,  # no training ends for a hiccup of the server
+        )
+        try:
+            place.__enter__()
+        except ConcurrencySlotAcquisitionError as error:
+            raise ValueError(
+                f"concurrency limit {limit}: {error}; "
+                f"create it with: prefect gcl create {limit} --limit 1, or deft deploy"
+            ) from error
+        except TransportError as error:
+            if time.monotonic() > until:
+                raise ValueError(f"concurrency limit {limit}: the Prefect server is away: {error}") from error
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return place
 
 
 def _labels() -> dict[str, str]:
