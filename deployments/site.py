@@ -164,6 +164,7 @@ def write_env(file: Path, site: Site, port: int) -> Path:
     """
     if file.exists():
         raise UsageError(f"{file} is there, and its passwords are those of the server: edit it, or remove it")
+    _make_home_of_the_server(site)
     values = site.model_dump(mode="json") | {
         "network": "deft",
         "port": port,
@@ -178,6 +179,16 @@ def write_env(file: Path, site: Site, port: int) -> Path:
         return write_text(file, "# Written by `deft deploy --write-env`; never commit it.\n" + "".join(lines))
     finally:
         os.umask(old)
+
+
+def _make_home_of_the_server(site: Site) -> None:
+    """Make the folder that compose.yaml mounts, as its user: Docker would make it as root."""
+    home = site.data / ".prefect" / "server"
+    home.mkdir(parents=True, exist_ok=True)
+    if os.getuid() == 0:
+        uid, gid = map(int, site.user.split(":"))
+        for folder in (home.parent, home):
+            os.chown(folder, uid, gid)
 
 
 def _image(key: str) -> str:
