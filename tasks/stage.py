@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from tasks.spec import WRITES, SpecModel, paths_of, plain
 from tasks.status import STATUS_FILE, failures, lines_after
 
 logger = logging.getLogger("deft.flow")
+
+RUNTIMES = ("blocks.docker_runtime", "blocks.work_pool_runtime")
+"""A saved block is loaded as a class that has been imported."""
 
 
 class StageResult(BaseModel):
@@ -74,6 +78,8 @@ def load_runtime(name: str) -> Runtime:
     """
     if name == "inline":
         return InlineRuntime()
+    for module in RUNTIMES:
+        import_module(module)
     try:
         block: Any = Block.load(name)
     except ValueError as error:

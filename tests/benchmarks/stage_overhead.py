@@ -31,6 +31,7 @@ def stage_overhead(folder: Path, runtimes: list[str], times: int) -> None:
         for name, place in places.items():
             values = {
                 "predictions_json": predictions,
+                "videos_dir": folder,
                 "results_dir": folder / f"{name.replace('/', '-')}-{turn}",
             }
             began = time.monotonic()

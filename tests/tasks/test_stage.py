@@ -1,10 +1,14 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter
 from prefect.logging.handlers import APILogHandler
+from prefect.settings import PREFECT_API_URL
 from pydantic import PrivateAttr
 
 from blocks.runtime import ActionOutcome, ActionRequest, InlineRuntime
@@ -196,3 +200,25 @@ def test_a_call_that_the_runtime_refuses_is_one_line(tmp_path, predictions):
 
     with pytest.raises(InputError, match="gap_analysis vlm_bcq: no Docker daemon answers; start it"):
         analyse(predictions, tmp_path / "out", Refusing())
+
+
+SAVE_AND_LOAD = """
+from blocks.docker_runtime import DockerRuntime
+from blocks.work_pool_runtime import WorkPoolRuntime
+DockerRuntime(mounts=["/srv"]).save("of-a-test", overwrite=True)
+WorkPoolRuntime(deployment="run-action/docker").save("of-a-test", overwrite=True)
+"""
+LOAD = """
+from tasks.stage import load_runtime
+for name in ("docker-runtime/of-a-test", "work-pool-runtime/of-a-test"):
+    print(type(load_runtime(name)).__name__)
+"""
+
+
+def test_a_process_that_has_imported_no_runtime_can_load_one(tmp_path):
+    environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()}
+    for program in (SAVE_AND_LOAD, LOAD):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+    assert done.stdout.split() == ["DockerRuntime", "WorkPoolRuntime"]
