@@ -24,6 +24,8 @@ from deployments.trigger import assigned, cancel, trigger
 from deployments.watch import WaitedTooLong
 from tasks.errors import DeftError, InputError, UsageError
 
+pytestmark = pytest.mark.slow  # a server and a worker
+
 app = typer.Typer()
 app.command()(trigger)
 app.command()(cancel)
