@@ -15,7 +15,8 @@ PARAMETERS = {"workspace": "/data/workspace", "runtime": "inline"}
 
 
 @pytest.fixture(scope="module")
-def deployed(hardened_server, tmp_path_factory):
+def deployed(start_server, tmp_path_factory):
+    """A server of its own: on one that other tests use, a person may have paused the schedule."""
     from deployments.plan import DOCKER, STAGES, Plan
     from deployments.registration import register_automations, register_deployments, register_pool
     from deployments.site import Site
@@ -30,7 +31,11 @@ def deployed(hardened_server, tmp_path_factory):
         cron="* * * * *",
     )
     plan = Plan(site, (DOCKER, STAGES))
-    with hardened_server.used(), get_client(sync_client=True) as client:
+    with (
+        start_server(tmp_path_factory.mktemp("prefect")) as server,
+        server.used(),
+        get_client(sync_client=True) as client,
+    ):
         for pool in plan.pools:
             register_pool(client, pool, overwrite=False)
         assert len([*register_automations(client, overwrite=False)]) == 2
