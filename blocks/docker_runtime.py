@@ -18,15 +18,13 @@ from pydantic import Field, PrivateAttr
 
 from blocks.containers import engine, secrets
 from blocks.containers.attempts import Call
-from blocks.containers.engine import reap
-from blocks.containers.habits import NATIVE, Image
+from blocks.containers.habits import Image
 from blocks.containers.plan import FLOW_RUN_LABEL, ROOT_FLOW_RUN_LABEL, Launcher
 from blocks.containers.settings import ContainerSettings
 from blocks.credentials import Credentials
 from blocks.images import Images
 from blocks.runtime import ActionOutcome, ActionRequest, Runtime
-
-__all__ = ["DockerRuntime", "reap"]
+from blocks.versions import NATIVE
 
 logger = logging.getLogger("deft")
 

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from prefect.blocks.core import Block
 from pydantic import Field
 
-from blocks.versions import image_uri
-
-__all__ = ["ImageReference", "Images", "image_uri"]
-
-ImageReference = Annotated[
-    str,
-    Field(
-        pattern=r"^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*"
-        r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$"
-    ),
-]
-"""An image with its tag, its digest, or both; no blank, quote or option can hide in it."""
+from blocks.versions import ANOMALYGEN, DATA_SERVICES, NATIVE, PYT, ImageReference, image_uri
 
 
 class Images(Block):
@@ -67,9 +54,9 @@ class Images(Block):
     def uri(self, key: str) -> str:
         """The site's image for a key of the versions file, else the one in it; raises as `image_uri` does."""
         own = {
-            "images.native.engine": self.engine,
-            "images.tao_toolkit.pyt": self.pyt,
-            "images.tao_toolkit.data_services": self.data_services,
-            "images.metropolis_sdg.paidf_anomalygen": self.anomalygen,
+            NATIVE: self.engine,
+            PYT: self.pyt,
+            DATA_SERVICES: self.data_services,
+            ANOMALYGEN: self.anomalygen,
         }
         return own.get(key) or image_uri(key)

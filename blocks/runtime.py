@@ -14,7 +14,7 @@ from typing import ClassVar
 from prefect.blocks.core import Block
 from pydantic import BaseModel, Field
 
-from blocks.images import image_uri
+from blocks.versions import image_uri
 
 
 class ActionRequest(BaseModel):

@@ -1,12 +1,31 @@
-"""Container images by use: the versions file and its look-up."""
+"""Container images by use: their keys, the versions file and its look-up."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import Field
+
+PYT = "images.tao_toolkit.pyt"
+DATA_SERVICES = "images.tao_toolkit.data_services"
+ANOMALYGEN = "images.metropolis_sdg.paidf_anomalygen"
+NATIVE = "images.native.engine"
+ORCHESTRATOR = "images.native.orchestrator"
+BASE = "images.native.base"
+BASE_CPU = "images.native.base_cpu"
+POSTGRES = "images.services.postgres"
+
+ImageReference = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*"
+        r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$"
+    ),
+]
+"""An image with its tag, its digest, or both; no blank, quote or option can hide in it."""
 
 
 def versions_file() -> Path:

@@ -18,7 +18,6 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import Field, model_validator
 
 from blocks.containers.log import forward
-from blocks.images import ImageReference
 from blocks.pool_run import (
     OUTCOME_SECONDS,
     FollowedRun,
@@ -30,6 +29,7 @@ from blocks.pool_run import (
     take_outcome,
 )
 from blocks.runtime import ActionOutcome, ActionRequest, InlineRuntime, Runtime
+from blocks.versions import ImageReference
 
 logger = logging.getLogger("deft.flow")
 

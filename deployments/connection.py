@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import math
+import os
 import time
 from collections.abc import Collection
 from typing import Any, NamedTuple, Self
@@ -26,6 +27,21 @@ FIRST_CONTACT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.3
 LONGEST_PAUSE_SECONDS = 10.0
+
+
+def configured() -> tuple[str | None, str | None]:
+    """Address and `user:password` of the server: of the environment, else of Prefect's profile."""
+    url, auth = os.environ.get("PREFECT_API_URL"), os.environ.get("PREFECT_API_AUTH_STRING")
+    if not url:
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+        url, auth = PREFECT_API_URL.value(), auth or PREFECT_API_AUTH_STRING.value()
+    return url, auth
+
+
+def basic(auth: str) -> dict[str, str]:
+    """The header that carries `user:password`."""
+    return {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"}
 
 
 class ServerAway(DeftError):
@@ -68,10 +84,7 @@ class Connection:
         self._reached = False
         self._name = str(uuid4())
         self._csrf: dict[str, str] | None = None
-        secret = base64.b64encode(auth.encode()).decode()
-        self._http = httpx.Client(
-            base_url=self.place, headers={"Authorization": f"Basic {secret}"} if auth else {}
-        )
+        self._http = httpx.Client(base_url=self.place, headers=basic(auth) if auth else {})
 
     def __enter__(self) -> Self:
         return self

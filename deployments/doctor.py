@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import textwrap
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tasks.preflight.doctor import Report, examine, for_native, verdict, write_report
-from tasks.preflight.doctor_host import Host
+if TYPE_CHECKING:
+    from tasks.preflight.doctor import Report
+
+from deployments.connection import basic, configured
 
 WIDTH = 110
 
@@ -31,14 +32,16 @@ def doctor(
 
     The exit status is 0 when the chosen engine can run here, else 1.
     """
-    from prefect.settings import PREFECT_API_URL
+    from tasks.preflight.doctor import examine, for_native, verdict, write_report
+    from tasks.preflight.doctor_host import Host
 
+    url, auth = configured()
     host = Host(
         workspace=workspace.expanduser(),
         engine=engine,
         probe=probe,
-        api_url=PREFECT_API_URL.value(),
-        api_headers=_headers(),
+        api_url=url,
+        api_headers=_headers(auth),
     )
     report = examine(host)
     if json_file:
@@ -49,18 +52,20 @@ def doctor(
     raise typer.Exit(1 if report.stopped_by else 0)
 
 
-def _headers() -> dict[str, str]:
+def _headers(auth: str | None) -> dict[str, str]:
     """What the server of Prefect's settings wants to see."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+    from prefect.settings import PREFECT_API_KEY
 
-    auth, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
+    key = PREFECT_API_KEY.value()
     if auth:
-        return {"Authorization": f"Basic {base64.b64encode(str(auth).encode()).decode()}"}
+        return basic(auth)
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def as_text(report: Report) -> str:
     """The report for a terminal: a line a check, with its remedy below where that matters to the engine."""
+    from tasks.preflight.doctor import verdict
+
     width = max(len(one.id) for one in report.checks)
     indent = " " * (width + 17)
     lines = [f"{'check':{width}}  {'status':7}  level  detail"]

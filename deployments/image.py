@@ -17,18 +17,14 @@ import typer
 from docker.utils import exclude_paths  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
 
-from blocks.images import ImageReference, image_uri
+from blocks.network import offline_variable
+from blocks.versions import BASE, BASE_CPU, NATIVE, ORCHESTRATOR, ImageReference, image_uri
 from tasks.errors import DeftError, InputError, StageFailed, UsageError
-from tasks.network import offline_variable
 
 ROOT = Path(__file__).parents[1]
 BUILDER_SAYS = ("Step ", " ---> ", "Removing intermediate container ")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 DOCKERFILE = "deployments/Dockerfile"
-ENGINE = "images.native.engine"
-ORCHESTRATOR = "images.native.orchestrator"
-BASE = "images.native.base"
-BASE_CPU = "images.native.base_cpu"
 CONFINED: dict[str, Any] = {
     "network_mode": "none",
     "read_only": True,
@@ -103,7 +99,7 @@ def image(
     """Build the image of the engine, or with --orchestrator that of the flows, and try it."""
     try:
         recipe = Recipe(
-            tag=tag or image_uri(ORCHESTRATOR if orchestrator else ENGINE),
+            tag=tag or image_uri(ORCHESTRATOR if orchestrator else NATIVE),
             base=base or image_uri(BASE_CPU if cpu or orchestrator else BASE),
             engine=not orchestrator,
             wheels=wheels,

@@ -19,14 +19,11 @@ from pydantic import (
     model_validator,
 )
 
-from blocks.images import image_uri
+from blocks.versions import NATIVE, ORCHESTRATOR, POSTGRES, image_uri
 from tasks.artifacts import write_text
 from tasks.errors import DeftError, InputError, UsageError
 from tasks.spec import explained
 
-ORCHESTRATOR = "images.native.orchestrator"
-ENGINE = "images.native.engine"
-POSTGRES = "images.services.postgres"
 RUNTIME = "docker-runtime/gpu"
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 STRATEGIES = {"cancel": "CANCEL_NEW", "wait": "ENQUEUE"}
@@ -124,7 +121,7 @@ def site_of(api_url: str, data: Path, **chosen: str | None) -> Site:
     user = given.get("user") or owner_of(data)
     found = {
         "image": given.get("image") or _image(ORCHESTRATOR),
-        "engine_image": given.get("engine_image") or _image(ENGINE),
+        "engine_image": given.get("engine_image") or _image(NATIVE),
         "network": "host" if urlsplit(api_url).hostname in ("127.0.0.1", "localhost", "::1") else "bridge",
         "docker_group": str(DOCKER_SOCKET.stat().st_gid)
         if DOCKER_SOCKET.exists()
@@ -182,9 +179,16 @@ def write_env(file: Path, site: Site, port: int) -> Path:
 
 
 def _make_home_of_the_server(site: Site) -> None:
-    """Make the folder that compose.yaml mounts, as its user: Docker would make it as root."""
+    """Make the folder that compose.yaml mounts, as its user: Docker would make it as root.
+
+    Raises:
+        InputError: it cannot be made.
+    """
     home = site.data / ".prefect" / "server"
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{home} cannot be made ({error.strerror}): run this as its owner") from error
     if os.getuid() == 0:
         uid, gid = map(int, site.user.split(":"))
         for folder in (home.parent, home):

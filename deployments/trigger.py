@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deployments.api import DeftClient
 from deployments.api_models import Deployment, Run
+from deployments.connection import configured
 from deployments.watch import WaitedTooLong
 from tasks.errors import DeftError, UsageError, listed
 from tasks.spec import read_mapping
@@ -60,7 +60,7 @@ def trigger(  # noqa: PLR0913 (the options of a command)
         raise UsageError("--timeout goes with --wait or --follow")
     moment = _moment(at) if at else None
     given = read_mapping(params, "parameter file") if params else {}
-    with _client() as client:
+    with DeftClient(*configured()) as client:
         target = client.deployment(deployment)
         values = assigned(param or [], given, _defaults(target), target.schema)
         run = client.create(
@@ -86,7 +86,7 @@ def cancel(
     timeout: Annotated[float, typer.Option(min=0, help="seconds to wait at most")] = 120,
 ) -> None:
     """End a run; what it started ends with it."""
-    with _client() as client:
+    with DeftClient(*configured()) as client:
         found = client.find(run)
         if found.ended:
             typer.echo(f"run {found.name} had ended already, nothing was sent: it is {found.state}")
@@ -116,17 +116,6 @@ def _beginning(run: Run, values: Mapping[str, Any]) -> str:
     others = [key for key, value in values.items() if run.parameters.get(key) != value]
     differs = f", with another {listed(others)}" if others else ""
     return f"was there already{differs}: nothing was started, it is {run.state}"
-
-
-def _client() -> DeftClient:
-    """The client of the environment or, without an address in it, of Prefect's profile."""
-    url, auth = os.environ.get("PREFECT_API_URL"), os.environ.get("PREFECT_API_AUTH_STRING")
-    if not url:
-        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
-
-        secret = PREFECT_API_AUTH_STRING.value()
-        url, auth = PREFECT_API_URL.value(), auth or (secret.get_secret_value() if secret else None)
-    return DeftClient(url, auth)
 
 
 def _awaited(client: DeftClient, run: Run, follow: bool, timeout: float | None) -> Run:

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from blocks.runtime import Runtime
+from blocks.versions import ANOMALYGEN, DATA_SERVICES, NATIVE, PYT
 from flows.aoi_training import AoiTrainer, judged_on_validation, position_of
 from flows.approved import whole_parameters
 from flows.deft_aoi import deft_aoi, settings_of
 from flows.deft_measuring import Measured, measured_checkpoint
 from flows.named import encoder_named, metric_named
 from flows.profiles import Data, Profile
-from tasks.action import NATIVE
 from tasks.artifacts import copied_whole, write_yaml
 from tasks.automl.space import Parameter
 from tasks.automl.trial import SweepMetric
@@ -31,7 +31,6 @@ from tasks.deft.state import DeftState, Phase
 from tasks.errors import InputError
 from tasks.evaluation.contract import MetricResult
 from tasks.pipeline.facts import LoopOutcome, Registered, Stage, TunedModel
-from tasks.registry import ANOMALYGEN, DATA_SERVICES, PYT
 
 PRESEEDED = "Phase 1 checkpoint reused, baseline train skipped"
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from blocks.docker_runtime import reap
+from blocks.reaping import reap
 from blocks.runtime import Runtime
 from flows.approved import hold_to
 from flows.named import workspace_root

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from blocks.docker_runtime import reap
+from blocks.reaping import reap
 from blocks.runtime import Runtime
 from flows.approved import hold_to
 from flows.named import workspace_root

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from blocks.docker_runtime import reap
+from blocks.reaping import reap
 from tasks.artifacts import timestamp_folder
 from tasks.gap_analysis.task import VcnGaps, analyse_vcn_gaps
 from tasks.stage import load_runtime

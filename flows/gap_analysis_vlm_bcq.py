@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from blocks.docker_runtime import reap
+from blocks.reaping import reap
 from tasks.artifacts import read_json, timestamp_folder
 from tasks.stage import StageResult, load_runtime, run_stage
 

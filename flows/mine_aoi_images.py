@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from prefect import flow
 from pydantic import Field
 
-from blocks.docker_runtime import reap
+from blocks.reaping import reap
 from tasks.artifacts import timestamp_folder
 from tasks.errors import InputError
 from tasks.mining.pool import convert_pool

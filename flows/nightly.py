@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed
 from pydantic_core import to_jsonable_python
 
-from blocks.docker_runtime import reap
+from blocks.reaping import reap
 from flows.approved import own_parameters
 from flows.named import workspace_root
 from flows.pipeline import LOOP, PHASE1, PHASE3, deft_pipeline
@@ -37,9 +37,8 @@ from tasks.deft.nights import (
 )
 from tasks.deft.stages import FINAL
 from tasks.evaluation.contract import MetricContract, MetricResult
-from tasks.pipeline.trajectory import SUMMARY, PipelineResult, rows_of
-from tasks.preflight.aoi import AoiSets
-from tasks.preflight.folders import FolderSets
+from tasks.pipeline.trajectory import SUMMARY, PipelineResult, markdown_table
+from tasks.preflight.look import sets_of
 from tasks.preflight.sets import BASE_SPEC
 from tasks.run_folder import held
 
@@ -127,7 +126,7 @@ def _night(
 
 def _content(kind: Profile, parameters: Mapping[str, Any], whole: Mapping[str, Any]) -> Content:
     """What tonight would be about; `whole` are the loop's parameters as its flow will know them."""
-    sets = FolderSets(kind.root) if kind.name == "image_classifier" else AoiSets(kind.root, whole)
+    sets = sets_of(kind.name, kind.root, whole)
     spaces = {
         f"{phase}.search_space": parameters[phase].search_space
         for phase in ("phase1", "phase3")
@@ -220,7 +219,6 @@ def _figure(result: PipelineResult, contract: MetricContract) -> Figure:
 
 def _report(night: Night, best: Best, result: PipelineResult) -> str:
     """What happened tonight, for a person with the morning coffee."""
-    header, *rows = rows_of(result.stages)
     files = [*(f"- {name}: `{path}`" for name, path in best.links.items()), f"- run `{night.run_folder}`"]
     return "\n".join(
         [
@@ -232,9 +230,7 @@ def _report(night: Night, best: Best, result: PipelineResult) -> str:
             "",
             f"Model to use: `{best.checkpoint}`, from the night of {best.date[:10]}.",
             "",
-            "| " + " | ".join(header) + " |",
-            "|---" * len(header) + "|",
-            *("| " + " | ".join(row) + " |" for row in rows),
+            *markdown_table(result.stages),
             "",
             f"{result.reason}",
             "",

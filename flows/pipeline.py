@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from pydantic import Field, ValidationError
 
-from blocks.docker_runtime import reap
+from blocks.reaping import reap
 from flows.gate import LOCK, approved_run, look
 from flows.named import workspace_root
 from flows.pipeline_phases import Pipeline

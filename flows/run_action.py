@@ -9,8 +9,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from blocks.docker_runtime import reap
 from blocks.pool_run import LeftOutcome, outcome_file
+from blocks.reaping import reap
 from blocks.runtime import ActionOutcome, ActionRequest
 from tasks.action import Action
 from tasks.artifacts import write_json

@@ -19,6 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from blocks.versions import NATIVE
 from tasks.artifacts import sha256_of_all
 from tasks.errors import DeftError, InputError, StageFailed, UsageError
 from tasks.spec import SpecModel, content_of, digest, merged_spec, validated
@@ -26,7 +27,6 @@ from tasks.spec import SpecModel, content_of, digest, merged_spec, validated
 logger = logging.getLogger("deft")
 
 INTERRUPTED = 130
-NATIVE = "images.native.engine"
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from blocks.versions import ANOMALYGEN, DATA_SERVICES, PYT
 from tasks.action import Action, console_main, main
 from tasks.errors import UsageError
-
-DATA_SERVICES = "images.tao_toolkit.data_services"
-PYT = "images.tao_toolkit.pyt"
-ANOMALYGEN = "images.metropolis_sdg.paidf_anomalygen"
 
 ACTIONS: tuple[Action, ...] = (
     Action("gap_analysis", "vcn_aoi", "tasks.gap_analysis.action:VCN_AOI", DATA_SERVICES),

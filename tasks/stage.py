@@ -21,7 +21,8 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from blocks.runtime import ActionRequest, InlineRuntime, Runtime
-from tasks.action import NATIVE, Action
+from blocks.versions import NATIVE
+from tasks.action import Action
 from tasks.artifacts import Artifact, write_text, write_yaml
 from tasks.errors import EXIT_STATUS_OF, InputError, StageFailed
 from tasks.registry import find_action

@@ -43,6 +43,13 @@ def test_caps_without_which_the_server_does_not_start_are_declared():
     assert {"fastapi<0.151", "sqlalchemy<2.1"} <= set(PROJECT["project"]["dependencies"])
 
 
+def test_the_command_line_comes_before_prefect():
+    # Prefect reads its settings when it is imported, and the command line sets some; pandas takes its time.
+    code = "import sys, deployments.cli; print(sorted({'prefect', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("code_at", [*FLOWS.values(), "deployments.cli:app"])
 def test_flow_module_imports_no_engine(code_at):
     module = code_at.split(":")[0]

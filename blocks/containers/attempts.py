@@ -17,13 +17,14 @@ from docker.errors import NotFound  # type: ignore[import-untyped]
 from docker.utils import parse_bytes  # type: ignore[import-untyped]
 
 from blocks.containers import airgap, drift, engine, plan, secrets
-from blocks.containers.habits import ANOMALYGEN, Image
+from blocks.containers.habits import Image
 from blocks.containers.jobs import Job, attempt_log
 from blocks.containers.log import Log
 from blocks.containers.outcome import Ended, Kind, Verdict, judged, trouble
 from blocks.containers.plan import LOG_LABEL, STAGE_LABEL, Launcher, Variant
 from blocks.containers.settings import ContainerSettings, Identity
 from blocks.runtime import ActionOutcome, ActionRequest
+from blocks.versions import ANOMALYGEN
 
 logger = logging.getLogger("deft")
 

@@ -7,7 +7,6 @@ C). Each image is asked once, by its digest, with `--cfg=job`.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from blocks.containers.files import write_whole
 from blocks.containers.overrides import words_of
 
 UNSET = "???"
@@ -162,16 +162,7 @@ def keep(folder: Path, digest: str, category: str, action: str, schema: Schema) 
     """Write the schema of an action of an image to `<folder>/cli_schema/<digest>.json`, beside the others."""
     file = _file(folder, digest)
     content = {**_kept_all(file), f"{category} {action}": schema.model_dump(mode="json")}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=2, default=str)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(file, json.dumps(content, indent=2, default=str))
 
 
 def _file(folder: Path, digest: str) -> Path:

@@ -201,17 +201,14 @@ def remove(container: Any) -> None:
         container.remove(force=True)
 
 
-def reap(flow: Any, flow_run: Any, state: Any) -> None:
-    """Stop and remove the containers of a flow run and of the runs below it.
-
-    A hook for `@flow(on_cancellation=[reap])`; Prefect gives its arguments by these names.
-    """
+def stop_run(run_id: object) -> None:
+    """Stop and remove the containers of a flow run and of the runs below it."""
     try:
         with connected() as client:
             found = {
                 container.id: container
                 for label in (FLOW_RUN_LABEL, ROOT_FLOW_RUN_LABEL)
-                for container in client.containers.list(all=True, filters={"label": f"{label}={flow_run.id}"})
+                for container in client.containers.list(all=True, filters={"label": f"{label}={run_id}"})
             }
             _at_once(_reap, list(found.values()))
     except ValueError as error:

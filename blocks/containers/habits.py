@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-NATIVE = "images.native.engine"
-DATA_SERVICES = "images.tao_toolkit.data_services"
-ANOMALYGEN = "images.metropolis_sdg.paidf_anomalygen"
+from blocks.versions import ANOMALYGEN, DATA_SERVICES
 
 
 @dataclass(frozen=True)

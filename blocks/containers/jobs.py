@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from blocks.containers import secrets
+from blocks.containers.files import write_whole
 from blocks.containers.habits import Image
 from blocks.containers.outcome import Kind
 
@@ -76,14 +76,7 @@ class Job(BaseModel):
 
     def write(self) -> None:
         """Write it to `jobs/` beside the log; a reader sees the old record or the new one."""
-        file = record_file(self.log)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(self.model_dump_json(indent=2) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
+        write_whole(record_file(self.log), self.model_dump_json(indent=2) + "\n")
 
 
 def record_file(log: Path) -> Path:

@@ -22,6 +22,7 @@ from docker.utils import parse_bytes  # type: ignore[import-untyped]
 from blocks.containers import airgap, secrets
 from blocks.containers.habits import Image
 from blocks.containers.settings import ContainerSettings, Identity
+from blocks.network import offline_variable
 from blocks.runtime import ActionRequest
 
 KEY_LABEL = "deft.key"
@@ -47,9 +48,7 @@ class Launcher:
     def current(cls, air_gapped: bool | None) -> Launcher:
         """This process; where `air_gapped` is None, its environment says whether it is offline."""
         if air_gapped is None:
-            air_gapped = any(
-                os.environ.get(name, "") not in ("", "0") for name in ("AIR_GAPPED", "HF_HUB_OFFLINE")
-            )
+            air_gapped = offline_variable() is not None
         return cls(os.getuid(), os.getgid(), tuple(os.getgroups()), Path.cwd(), air_gapped)
 
 

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import httpx
 from pydantic import Field
 
+from blocks.network import offline_variable
 from tasks.automl.space import Parameter, Space
 from tasks.automl.trial import Row, SweepMetric
 from tasks.errors import DeftError, InputError, listed
-from tasks.network import offline_variable
 from tasks.spec import SpecModel
 
 SYSTEM = (

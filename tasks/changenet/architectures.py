@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from blocks.versions import PYT
 from tasks.action import unknown_value
 from tasks.errors import InputError
 
-PYT_IMAGE = "images.tao_toolkit.pyt"
 ONLY_IN_CONTAINER = ("c_radio", "fan_", "vit_large_nvdinov2")
 
 
@@ -67,7 +67,7 @@ def family_of(name: str) -> str:
     if name.startswith(ONLY_IN_CONTAINER):
         raise InputError(
             f"model.backbone.type {name} is not in this engine; train it in the container that "
-            f"versions.yaml names at {PYT_IMAGE}, or choose one of: {', '.join(BUILT_IN)}"
+            f"versions.yaml names at {PYT}, or choose one of: {', '.join(BUILT_IN)}"
         )
     stem = "dinov3" if name.endswith("_dinov3") else name
     for prefix, model_type in FAMILIES.items():

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from blocks.network import offline_variable
 from tasks.artifacts import now, only_grown, sha256_of
 from tasks.dataset.leakage import ImageSet, check_disjoint
 from tasks.dataset.specs import read_spec
@@ -22,7 +23,6 @@ from tasks.deft.stages import FINAL
 from tasks.deft.state import STATE_FILE, DeftState, Phase, create_state, load_state
 from tasks.errors import DeftError, InputError
 from tasks.evaluation.contract import MetricContract, MetricResult
-from tasks.network import offline_variable
 from tasks.run_folder import held, new_run_folder
 
 logger = logging.getLogger("deft.flow")

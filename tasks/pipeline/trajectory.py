@@ -74,9 +74,14 @@ def as_text(stages: Sequence[Stage]) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
+def markdown_table(stages: Sequence[Stage]) -> list[str]:
+    """The lines of the trajectory as a table in Markdown."""
+    header, *rows = ("| " + " | ".join(row) + " |" for row in rows_of(stages))
+    return [header, "|---" * len(HEADER) + "|", *rows]
+
+
 def as_markdown(result: PipelineResult, links: Mapping[str, Path]) -> str:
     """The whole summary of a pipeline for a person."""
-    header, *rows = rows_of(result.stages)
     warnings = [f"- {text}" for text in result.warnings] or ["none"]
     files = [f"- {name}: `{path}`" for name, path in links.items()]
     return "\n".join(
@@ -87,9 +92,7 @@ def as_markdown(result: PipelineResult, links: Mapping[str, Path]) -> str:
             "",
             f"Checkpoint `{result.checkpoint}`, threshold {_number(result.threshold)}.",
             "",
-            "| " + " | ".join(header) + " |",
-            "|---" * len(header) + "|",
-            *("| " + " | ".join(row) + " |" for row in rows),
+            *markdown_table(result.stages),
             "",
             "Sweeps measure on the validation set, the loop on the KPI set; Δ is taken within one set only.",
             "",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from blocks.versions import ANOMALYGEN
 from tasks.preflight.look import Look
 from tasks.preflight.registry import Answer, answer, check
-from tasks.registry import ANOMALYGEN
 
 INLINE = "the runtime starts no image"
 AMD64_ONLY = (ANOMALYGEN,)

@@ -12,11 +12,11 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from blocks.versions import ANOMALYGEN
 from tasks.artifacts import write_json
 from tasks.errors import DeftError
 from tasks.preflight import doctor_docker, doctor_machine, doctor_server
 from tasks.preflight.doctor_host import IMAGES, Engine, Found, Host, Status
-from tasks.registry import ANOMALYGEN
 
 Level = Literal["info", "warn", "error"]
 Check = Callable[[Host], Found]

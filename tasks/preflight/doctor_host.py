@@ -14,13 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from blocks.versions import image_uri
-from tasks.action import NATIVE
+from blocks.versions import ANOMALYGEN, DATA_SERVICES, NATIVE, PYT, image_uri
 from tasks.errors import DeftError
 from tasks.preflight.hardware import Gpu
 from tasks.preflight.look import Image, Look
 from tasks.preflight.subject import Subject
-from tasks.registry import ANOMALYGEN, DATA_SERVICES, PYT
 
 Engine = Literal["native", "nvidia"]
 Status = Literal["ok", "warn", "error", "unknown"]

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tasks.network import offline_variable
+from blocks.network import offline_variable
 from tasks.preflight.doctor_host import Found, Host, program_version
 from tasks.preflight.hardware import GIB, memory_bytes
 from tasks.preflight.host import LEAST_DISK_GB, LEAST_DRIVER, OUR_PACKAGE, package_problems

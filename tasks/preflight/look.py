@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from tasks.action import NATIVE
-from tasks.network import offline_variable
+from blocks.network import offline_variable
+from blocks.versions import NATIVE
 from tasks.preflight.aoi import AoiSets
 from tasks.preflight.folders import FolderSets
 from tasks.preflight.hardware import Gpu, gpus
@@ -68,6 +70,11 @@ class Docker:
     error: str = ""
 
 
+def sets_of(profile: str, root: Path, loop: Mapping[str, Any]) -> DataSets:
+    """The data sets of a profile on a workspace, with the settings of its loop."""
+    return FolderSets(root) if profile == "image_classifier" else AoiSets(root, loop)
+
+
 class Look:
     """The view of the checks on one subject."""
 
@@ -86,10 +93,8 @@ class Look:
     @cached_property
     def sets(self) -> DataSets:
         """The data sets of the profile."""
-        root, loop = self.subject.workspace, self.subject.loop
-        if self.subject.profile == "image_classifier":
-            return FolderSets(root)
-        return AoiSets(root, loop.settings if loop else {})
+        loop = self.subject.loop
+        return sets_of(self.subject.profile, self.subject.workspace, loop.settings if loop else {})
 
     @cached_property
     def gpus(self) -> list[Gpu]:

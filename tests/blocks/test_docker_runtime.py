@@ -17,13 +17,14 @@ import pytest
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 
 from blocks.containers import engine
-from blocks.containers.habits import DATA_SERVICES, NATIVE, Image
+from blocks.containers.habits import Image
 from blocks.containers.jobs import Job
 from blocks.containers.plan import name_of
 from blocks.credentials import Credentials
-from blocks.docker_runtime import DockerRuntime, reap
-from blocks.images import image_uri
+from blocks.docker_runtime import DockerRuntime
+from blocks.reaping import reap
 from blocks.runtime import ActionRequest
+from blocks.versions import DATA_SERVICES, NATIVE, image_uri
 
 TOKEN = "open-sesame-7"  # noqa: S105 - a planted one
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")

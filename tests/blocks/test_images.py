@@ -1,6 +1,6 @@
 import pytest
 
-from blocks.images import image_uri
+from blocks.versions import image_uri
 from tasks.registry import ACTIONS
 
 UPSTREAM = [

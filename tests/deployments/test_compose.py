@@ -35,7 +35,7 @@ def written(tmp_path, monkeypatch):
     versions.write_text("images: {services: {postgres: 'postgres:16'}}\n")
     monkeypatch.setenv("TAO_VERSIONS_FILE", str(versions))
     site = Site(
-        data="/data",
+        data=tmp_path / "data",
         image="deft-flows/orchestrator:0.1.0",
         engine_image="deft-flows/engine:0.1.0",
         network="deft",
@@ -66,7 +66,7 @@ def test_only_the_owner_reads_the_passwords_and_nobody_overwrites_them(written):
     Fernet(values["DEFT_ENCRYPTION_KEY"])
     site = Site.model_validate(
         {
-            "data": "/data",
+            "data": written.parent / "data",
             "image": "a:1",
             "engine_image": "b:1",
             "network": "deft",

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from blocks.images import image_uri
+from blocks.versions import BASE, BASE_CPU, NATIVE, ORCHESTRATOR, image_uri
 from deployments import image as module
 from deployments.image import (
     Recipe,
@@ -98,7 +98,7 @@ def test_orchestrator_takes_no_extra():
     assert extras == ["[engine]", ""]
 
 
-@pytest.mark.parametrize("key", [module.ENGINE, module.ORCHESTRATOR, module.BASE, module.BASE_CPU])
+@pytest.mark.parametrize("key", [NATIVE, ORCHESTRATOR, BASE, BASE_CPU])
 def test_tags_and_bases_stand_in_the_versions_file(key):
     tag = image_uri(key)
     assert tag not in (module.ROOT / module.DOCKERFILE).read_text()

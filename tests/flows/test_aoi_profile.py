@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from blocks.runtime import InlineRuntime
+from blocks.versions import ANOMALYGEN
 from flows.aoi_profile import PRESEEDED, AoiProfile
 from flows.aoi_training import position_of
 from flows.approved import BESIDE_APPROVAL, own_parameters
@@ -15,7 +16,6 @@ from tasks.deft.audit import audit
 from tasks.deft.state import LOG_FILE, load_state
 from tasks.errors import InputError
 from tasks.pipeline.facts import TunedModel
-from tasks.registry import ANOMALYGEN
 
 FAR, VAL_LOSS = AoiProfile.metrics["far_pct"], AoiProfile.metrics["val_loss"]
 

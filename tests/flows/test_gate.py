@@ -6,8 +6,8 @@ import pytest
 from filelock import FileLock
 from prefect import flow
 
-from blocks.images import image_uri
 from blocks.runtime import InlineRuntime
+from blocks.versions import image_uri
 from flows.approved import hold_to, own_parameters
 from flows.gate import approved_run, covered_parameters, look, subject_of
 from flows.profiles import open_profile

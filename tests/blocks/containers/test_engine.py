@@ -5,6 +5,7 @@ import pytest
 from docker.errors import APIError, NotFound
 
 from blocks.containers import engine
+from blocks.reaping import reap
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_stopping_without_containers_does_nothing():
 def test_the_hook_takes_only_what_belongs_to_the_run(made, docker_engine):
     made(["sleep", "60"], "deft-test-engine-1", {"deft.flow-run-id": "run-1"})
     made(["sleep", "60"], "deft-test-engine-2", {"deft.flow-run-id": "run-2"})
-    engine.reap(flow=None, flow_run=SimpleNamespace(id="run-1", name="one"), state=None)
+    reap(flow=None, flow_run=SimpleNamespace(id="run-1", name="one"), state=None)
     names = [
         one.name for one in docker_engine.containers.list(all=True, filters={"name": "deft-test-engine"})
     ]
@@ -79,7 +80,7 @@ def test_the_hook_takes_only_what_belongs_to_the_run(made, docker_engine):
 
 def test_the_hook_without_a_daemon_says_so(monkeypatch, caplog):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
-    engine.reap(flow=None, flow_run=SimpleNamespace(id="run-1", name="one"), state=None)
+    reap(flow=None, flow_run=SimpleNamespace(id="run-1", name="one"), state=None)
     assert "no container was stopped: no Docker daemon answers" in caplog.text
 
 

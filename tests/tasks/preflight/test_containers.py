@@ -2,9 +2,8 @@
 
 import pytest
 
-from blocks.images import image_uri
+from blocks.versions import ANOMALYGEN, PYT, image_uri
 from tasks.preflight.execution import summarise
-from tasks.registry import ANOMALYGEN, PYT
 
 NATIVE = "images.native.engine"
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from blocks.images import image_uri
+from blocks.versions import image_uri
 from tasks.preflight import doctor_docker, doctor_host, doctor_machine, hardware
 from tasks.preflight.doctor import CHECKS, Report, examine, for_native, verdict, write_report
 from tasks.preflight.doctor_docker import judged
