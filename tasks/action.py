@@ -30,6 +30,25 @@ INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
+class Headline:
+    """What a finished run is about, for who looks at its page; all of it is text, nothing is Markdown.
+
+    Attributes:
+        sentence: what came out.
+        header: the names of the table's columns.
+        rows: its rows; None stands for a figure that there is not.
+        pictures: files to show; several are shown as one sheet.
+        caption: what the pictures show.
+    """
+
+    sentence: str
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[object]] = ()
+    pictures: Sequence[Path] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True)
 class ActionCode:
     """What a stage's `action.py` gives for one of its actions.
 
@@ -38,6 +57,7 @@ class ActionCode:
         run: does the work; raises a `DeftError` with nothing half-written.
         folder: where the outputs of a spec lie.
         outputs: every file that a finished run of this spec has left, by name; a missing one is a failure.
+        headline: what a finished run of this spec is about, read from its outputs.
         reads: files beside the spec's own read paths whose content decides the result (images of a CSV).
         rebase: changes the merged tree before interpolation (per-action results folder).
         version: raise it when the same inputs give another result.
@@ -47,6 +67,7 @@ class ActionCode:
     run: Callable[[Any], None]
     folder: Callable[[Any], Path]
     outputs: Callable[[Any], dict[str, Path]]
+    headline: Callable[[Any], Headline]
     reads: Callable[[Any], Iterable[Path]] = lambda spec: ()
     rebase: Callable[[DictConfig], None] | None = None
     version: int = 1

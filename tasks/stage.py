@@ -1,7 +1,7 @@
 """A stage: one action, run as a Prefect task and cached by content.
 
-The only module below `flows/` that knows Prefect. Tasks exchange file references with hashes, never
-tables; a cached stage whose files are gone or changed is computed again.
+The only module below `flows/` that knows Prefect, beside `publishing`. Tasks exchange file references with
+hashes, never tables; a cached stage whose files are gone or changed is computed again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from pydantic import BaseModel
 from blocks.runtime import ActionRequest, InlineRuntime, Runtime
 from blocks.versions import NATIVE
 from tasks.action import Action
-from tasks.artifacts import Artifact, write_text, write_yaml
+from tasks.artifacts import Artifact, now, write_text, write_yaml
 from tasks.errors import EXIT_STATUS_OF, InputError, StageFailed
+from tasks.publishing import progress, publish_markdown
 from tasks.registry import find_action
+from tasks.reports.markdown import escaped
 from tasks.spec import WRITES, SpecModel, paths_of, plain
+from tasks.stage_page import computed_here, files_read, stage_key, stage_page, taken_from_cache
 from tasks.status import STATUS_FILE, failures, lines_after
 
 logger = logging.getLogger("deft.flow")
@@ -38,7 +41,7 @@ RUNTIMES = ("blocks.docker_runtime", "blocks.work_pool_runtime")
 class StageResult(BaseModel):
     """What a stage left: its folder, its files with their hashes, and where they were computed.
 
-    `adopted` says that an earlier, interrupted process of the flow had begun the work.
+    `adopted` says that an earlier, interrupted process of the flow had begun the work; `finished` is UTC.
     """
 
     stage: str
@@ -47,6 +50,8 @@ class StageResult(BaseModel):
     artifacts: dict[str, Artifact]
     seconds: float
     computed_by: str
+    computed_on: str = ""
+    finished: str | None = None
     cached: bool = False
     adopted: bool = False
 
@@ -127,6 +132,7 @@ def run_stage(
     state = run(digest, category, name, dict(values), label or name, image, runtime, return_state=True)
     result: StageResult = state.result()
     if state.name != "Cached":
+        _publish(action, spec, label, result, computed_here(result.seconds, result.computed_on))
         return result
     if not result.intact():
         logger.info("%s: a cached file is gone or altered, computing again", action.title)
@@ -135,7 +141,23 @@ def run_stage(
     if folder != result.folder:
         origin = f"unchanged inputs: taken from {result.folder}, computed by {result.computed_by}\n"
         write_text(folder / f"{label or name}.log", origin)
-    return result.placed_in(folder).model_copy(update={"cached": True})
+    placed = result.placed_in(folder).model_copy(update={"cached": True})
+    origin = taken_from_cache(result.computed_by, result.folder, result.finished, result.seconds)
+    _publish(action, spec, label, placed, origin)
+    return placed
+
+
+def _publish(action: Action, spec: SpecModel, label: str | None, result: StageResult, origin: str) -> None:
+    """Show the stage on the page of the flow run; whatever goes wrong with that is a warning."""
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        return
+    try:
+        told = action.code.headline(spec)
+        text = stage_page(told, origin, files_read(spec), result.folder, result.artifacts.values())
+    except Exception as error:  # noqa: BLE001 - the stage has its result
+        logger.warning("%s: its page cannot be made: %s: %s", action.title, type(error).__name__, error)
+        return
+    publish_markdown(stage_key(action, result.folder, label), text, escaped(told.sentence))
 
 
 def _key(_: object, parameters: dict[str, Any]) -> str:
@@ -161,7 +183,8 @@ def _run_action(
     status_file = folder / STATUS_FILE
     said_before = status_file.stat().st_size if status_file.is_file() else 0
     request = _request(action, spec, spec_file, folder / f"{label}.log", image, digest)
-    with _refusals_of(action.title):
+    shown = progress(stage_key(action, folder, label) + " progress", action.title, status_file, said_before)
+    with _refusals_of(action.title), shown:
         outcome = runtime.run(request)
     if outcome.exit_status:
         failure = EXIT_STATUS_OF.get(outcome.exit_status, StageFailed)
@@ -177,7 +200,16 @@ def _run_action(
         seconds=outcome.seconds,
         adopted=outcome.adopted,
         computed_by=str(flow_run.get_name() or "outside a flow"),
+        computed_on=_name_of(runtime),
+        finished=now(),
     )
+
+
+def _name_of(runtime: Runtime) -> str:
+    """The block as `load_runtime` is given it, or its type where it was never saved."""
+    if runtime._block_document_name is None:
+        return "inline" if isinstance(runtime, InlineRuntime) else runtime.get_block_type_slug()
+    return f"{runtime.get_block_type_slug()}/{runtime._block_document_name}"
 
 
 @contextmanager

@@ -106,3 +106,18 @@ def validation_losses(lines: Sequence[Mapping[str, Any]]) -> dict[int, float]:
         if epoch is not None and metrics.get("val_loss") is not None:
             losses[int(epoch)] = float(metrics["val_loss"])
     return losses
+
+
+def epochs_of(lines: Sequence[Mapping[str, Any]]) -> tuple[int, int | None]:
+    """How many epochs have ended, and of how many; None while no line says so.
+
+    Epochs count from zero in the lines, `max_epoch` is the last one.
+    """
+    done, total = 0, None
+    for line in lines:
+        epoch = (line.get("kpi") or {}).get("epoch", line.get("epoch"))
+        if isinstance(epoch, int | float):
+            done = max(done, int(epoch) + 1)
+        if isinstance(line.get("max_epoch"), int | float):
+            total = int(line["max_epoch"]) + 1
+    return done, total

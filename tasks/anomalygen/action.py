@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.action import ActionCode, later
-from tasks.anomalygen import ingest
+from tasks.anomalygen import headline, ingest
 from tasks.anomalygen.plan import Plan
 from tasks.anomalygen.spec import GenerateSpec, IngestSpec
 from tasks.anomalygen.tree import GeneratedTree
@@ -41,6 +41,7 @@ GENERATE = ActionCode(
     run=later("tasks.anomalygen.generate:generate"),
     folder=lambda spec: spec.results_dir,
     outputs=_outputs,
+    headline=headline.generate,
     reads=_files_read,
 )
 INGEST = ActionCode(
@@ -48,5 +49,6 @@ INGEST = ActionCode(
     run=ingest.ingest,
     folder=lambda spec: spec.results_dir,
     outputs=ingest.outputs,
+    headline=headline.ingest,
     reads=ingest.files_read,
 )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tasks.action import ActionCode, later
+from tasks.action import ActionCode, Headline, later
+from tasks.changenet import headline
 from tasks.changenet.files import (
     EXPERIMENT,
     INFERENCE_CSV,
@@ -47,6 +48,7 @@ def _train_reads(spec: ChangeNetSpec) -> Iterable[Path]:
 def _code(
     name: ActionName,
     outputs: Callable[[ChangeNetSpec], dict[str, Path]],
+    told: Callable[[ChangeNetSpec], Headline],
     reads: Callable[[ChangeNetSpec], Iterable[Path]] = lambda spec: (),
 ) -> ActionCode:
     return ActionCode(
@@ -54,16 +56,18 @@ def _code(
         run=later(f"tasks.changenet.work:{name}"),
         folder=_folder,
         outputs=outputs,
+        headline=told,
         reads=reads,
         rebase=partial(rebase, name),
     )
 
 
-TRAIN = _code("train", _train_outputs, _train_reads)
+TRAIN = _code("train", _train_outputs, headline.train, _train_reads)
 INFERENCE = _code(
     "inference",
     lambda spec: _named(spec, INFERENCE_CSV, INFERENCE_META),
+    headline.inference,
     lambda spec: image_files(spec, "infer_dataset"),
 )
-EVALUATE = _code("evaluate", _named, lambda spec: image_files(spec, "test_dataset"))
-EXPORT = _code("export", _export_outputs)
+EVALUATE = _code("evaluate", _named, headline.evaluate, lambda spec: image_files(spec, "test_dataset"))
+EXPORT = _code("export", _export_outputs, headline.export)

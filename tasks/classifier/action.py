@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tasks.action import ActionCode, later
+from tasks.action import ActionCode, Headline, later
+from tasks.classifier import headline
 from tasks.classifier.files import BEST, EXPERIMENT, FEATURES, INFERENCE_CSV, LAST
 from tasks.classifier.rows import image_files
 from tasks.classifier.spec import ActionName, ClassifierSpec, rebase
@@ -35,6 +36,7 @@ def _train_reads(spec: ClassifierSpec) -> Iterable[Path]:
 def _code(
     name: ActionName,
     outputs: Callable[[ClassifierSpec], dict[str, Path]],
+    told: Callable[[ClassifierSpec], Headline],
     reads: Callable[[ClassifierSpec], Iterable[Path]],
 ) -> ActionCode:
     return ActionCode(
@@ -42,14 +44,16 @@ def _code(
         run=later(f"tasks.classifier.work:{name}"),
         folder=lambda spec: spec.results_dir,
         outputs=outputs,
+        headline=told,
         reads=reads,
         rebase=partial(rebase, name),
     )
 
 
-TRAIN = _code("train", _train_outputs, _train_reads)
+TRAIN = _code("train", _train_outputs, headline.train, _train_reads)
 INFERENCE = _code(
     "inference",
     lambda spec: _named(spec, INFERENCE_CSV, FEATURES, sidecar_path(Path(FEATURES)).name),
+    headline.inference,
     lambda spec: image_files(spec, "infer_dataset"),
 )

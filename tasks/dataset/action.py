@@ -21,6 +21,7 @@ from tasks.dataset.assembly import (
     in_workspace_coordinates,
     provenance_of_base,
 )
+from tasks.dataset.headline import headline
 from tasks.dataset.leakage import ImageSet, described, overlaps
 from tasks.dataset.table import MANDATORY, is_pass, lighting_of, missing_images, read_table, row_files
 from tasks.dataset.workspace import image_prefix
@@ -221,5 +222,6 @@ ASSEMBLE = ActionCode(
     run=assemble,
     folder=lambda spec: spec.results_dir,
     outputs=_outputs,
+    headline=lambda spec: headline(spec.merge_validation, spec.provenance_csv),
     reads=lambda spec: Inputs(spec).files(),
 )

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tasks.action import ActionCode
 from tasks.artifacts import sha256_of, write_atomically
 from tasks.embedding.encoders import Encoder, Vectors, load_encoder
+from tasks.embedding.headline import headline
 from tasks.embedding.sidecar import Sidecar, sidecar_path
 from tasks.embedding.spec import EmbeddingSpec
 from tasks.embedding.tables import EMBEDDING, ROW_GROUP, VECTOR_TYPE, read_parquet, texts
@@ -148,5 +149,6 @@ IMAGE_EMBEDDINGS = ActionCode(
         "embeddings": spec.output_parquet,
         "embeddings_meta": sidecar_path(spec.output_parquet),
     },
+    headline=headline,
     reads=_files_read,
 )

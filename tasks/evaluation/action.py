@@ -13,6 +13,7 @@ from tasks.artifacts import write_csv, write_json, write_text
 from tasks.errors import InputError
 from tasks.evaluation.contract import DEFAULT_CONTRACT, METRICS, MetricContract, MetricResult
 from tasks.evaluation.evaluator import Builtin
+from tasks.evaluation.headline import headline
 from tasks.evaluation.kpi import FarAtRecall, far_at_recall, far_pct, recall_pct
 from tasks.evaluation.kpi_files import (
     MISSED_COLUMNS,
@@ -30,6 +31,11 @@ logger = logging.getLogger("deft")
 RESULT = "metric_result.json"
 SUMMARY = "summary.txt"
 THRESHOLDS = "threshold_metrics.csv"
+PLOTS = (
+    "score_distribution_with_recall_100_threshold.png",
+    "confusion_matrix_recall_100.png",
+    "confusion_matrix_best_f1.png",
+)
 MISSED = "best_f1_missed_no_pass_samples.csv"
 
 
@@ -91,6 +97,8 @@ def run(spec: FarAtRecallSpec) -> None:
         InputError: the CSV is missing or malformed or has no PASS or no NO_PASS rows, or the contract asks
             for what is not measured here; nothing is written.
     """
+    from tasks.evaluation.plots import write_plots  # matplotlib, for who draws only
+
     min_recall = min_recall_of(spec.metric_contract)
     rows = read_scores(spec.inference_csv, required=(), every_column=True)
     try:
@@ -111,14 +119,22 @@ def run(spec: FarAtRecallSpec) -> None:
         missed_samples(rows, kpi.best_f1.threshold),
     )
     write_text(spec.results_dir / SUMMARY, text)
+    write_plots(spec.results_dir, rows.scores, rows.is_pass, kpi)
     write_json(spec.results_dir / RESULT, result.model_dump(mode="json"))
     logger.info("%s", text.rstrip())
 
 
 def _outputs(spec: FarAtRecallSpec) -> dict[str, Path]:
-    return {name: spec.results_dir / name for name in (RESULT, SUMMARY, THRESHOLDS, MISSED)}
+    return {name: spec.results_dir / name for name in (RESULT, SUMMARY, THRESHOLDS, MISSED, *PLOTS)}
 
 
 FAR_AT_RECALL = ActionCode(
-    spec=FarAtRecallSpec, run=run, folder=lambda spec: spec.results_dir, outputs=_outputs
+    spec=FarAtRecallSpec,
+    run=run,
+    folder=lambda spec: spec.results_dir,
+    outputs=_outputs,
+    headline=lambda spec: headline(
+        spec.results_dir / RESULT, spec.metric_contract, spec.results_dir / PLOTS[0]
+    ),
+    version=2,
 )

@@ -89,5 +89,11 @@ def _reads(spec: MeasureSpec) -> Iterable[Path]:
 
 
 MEASURE = ActionCode(
-    spec=MeasureSpec, run=run, folder=lambda spec: spec.results_dir, outputs=_outputs, reads=_reads
+    spec=MeasureSpec,
+    run=run,
+    folder=lambda spec: spec.results_dir,
+    outputs=_outputs,
+    headline=FAR_AT_RECALL.headline,
+    reads=_reads,
+    version=FAR_AT_RECALL.version,
 )

@@ -12,6 +12,7 @@ from tasks.artifacts import read_json, sha256_of, write_json, write_text
 from tasks.dataset.table import lighting_of
 from tasks.errors import TargetUnreachable
 from tasks.gap_analysis import bcq, vcn_files
+from tasks.gap_analysis.headline import bcq_headline, vcn_headline
 from tasks.gap_analysis.scores import read_scores
 from tasks.gap_analysis.spec import BcqSpec, VcnSpec
 from tasks.gap_analysis.vcn import Gaps, Unreachable, analyse
@@ -135,7 +136,14 @@ VCN_AOI = ActionCode(
     run=run_vcn,
     folder=lambda spec: spec.results_dir,
     outputs=_vcn_outputs,
+    headline=vcn_headline,
     reads=lambda spec: [spec.inference_csv],
 )
 
-VLM_BCQ = ActionCode(spec=BcqSpec, run=run_bcq, folder=lambda spec: spec.results_dir, outputs=_bcq_outputs)
+VLM_BCQ = ActionCode(
+    spec=BcqSpec,
+    run=run_bcq,
+    folder=lambda spec: spec.results_dir,
+    outputs=_bcq_outputs,
+    headline=bcq_headline,
+)

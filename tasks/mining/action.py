@@ -16,6 +16,7 @@ from tasks.artifacts import write_json, write_parquet, write_text
 from tasks.embedding.sidecar import encoder_match, sidecar_path
 from tasks.embedding.tables import read_parquet, text_column, texts, vector_blocks
 from tasks.errors import InputError
+from tasks.mining.headline import headline
 from tasks.mining.metrics import F32
 from tasks.mining.neighbours import I64, Pairs, nearest
 from tasks.mining.paths import identity
@@ -161,5 +162,6 @@ NEAREST_NEIGHBORS = ActionCode(
         "summary": spec.summary_txt,
         "summary_json": spec.summary_json,
     },
+    headline=headline,
     reads=lambda spec: [sidecar_path(spec.source_parquet), sidecar_path(spec.target_parquet)],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from tasks.embedding.tables import read_parquet
 from tasks.errors import InputError, StageFailed
 from tasks.mining.pool import read_pool
 from tasks.routing.eligibility import Routing, compared, route, routing_text
+from tasks.routing.headline import headline
 from tasks.spec import OptionalReadPath, ReadPath, SpecModel, WritePath
 
 logger = logging.getLogger("deft")
@@ -71,7 +73,7 @@ def run(spec: RoutingSpec) -> None:
     write_parquet(paths["anomalygen_gaps"], gaps.filter(pa.array(routing.to_generation, pa.bool_())))
     text = routing_text(routing, str(paths["mining_gaps"]), str(paths["anomalygen_gaps"]))
     write_text(paths["routing_summary.txt"], text)
-    write_json(paths["routing.json"], _facts(routing, spec, paths))
+    write_json(paths["routing.json"], _facts(routing, spec, paths, pool))
     logger.info(text.rstrip())
     if not (any(routing.to_mining) or any(routing.to_generation)):
         raise StageFailed(
@@ -94,14 +96,19 @@ def _log_aliases(labels: list[str]) -> None:
             logger.info("label %r is compared as %s", label, compared(label))
 
 
-def _facts(routing: Routing, spec: RoutingSpec, paths: dict[str, Path]) -> dict[str, object]:
+def _facts(
+    routing: Routing, spec: RoutingSpec, paths: dict[str, Path], pool: list[str] | None
+) -> dict[str, object]:
     return {
         "total": len(routing.to_mining),
         "to_mining": sum(routing.to_mining),
         "to_generation": sum(routing.to_generation),
         "to_both": sum(a and b for a, b in zip(routing.to_mining, routing.to_generation, strict=True)),
         "dropped": sum(item.count for item in routing.labels if not (item.mining or item.generation)),
+        "gaps_parquet": spec.gaps_parquet,
         "pool": spec.pool,
+        "pool_labels": None if pool is None else dict(Counter(map(compared, pool)).most_common()),
+        "supported_defects": list(spec.supported_defects),
         "mining_gaps": paths["mining_gaps"],
         "anomalygen_gaps": paths["anomalygen_gaps"],
         "labels": [item.facts() for item in routing.labels],
@@ -109,4 +116,10 @@ def _facts(routing: Routing, spec: RoutingSpec, paths: dict[str, Path]) -> dict[
     }
 
 
-ROUTE = ActionCode(spec=RoutingSpec, run=run, folder=lambda spec: spec.results_dir, outputs=outputs)
+ROUTE = ActionCode(
+    spec=RoutingSpec,
+    run=run,
+    folder=lambda spec: spec.results_dir,
+    outputs=outputs,
+    headline=lambda spec: headline(outputs(spec)["routing.json"]),
+)

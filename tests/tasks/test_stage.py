@@ -2,17 +2,22 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import LogFilter
+from prefect.client.schemas.filters import ArtifactFilter, LogFilter
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
 from pydantic import PrivateAttr
 
 from blocks.runtime import ActionOutcome, ActionRequest, InlineRuntime
+from tasks.artifacts import sha256_of
 from tasks.errors import InputError, StageFailed
+from tasks.gap_analysis.action import VLM_BCQ
+from tasks.registry import find_action
 from tasks.stage import load_runtime, run_stage
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -222,3 +227,41 @@ def test_a_process_that_has_imported_no_runtime_can_load_one(tmp_path):
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
         )
     assert done.stdout.split() == ["DockerRuntime", "WorkPoolRuntime"]
+
+
+def pages_of(state):
+    """The Markdown artifacts of a flow run, by key."""
+    run = UUID(str(state.state_details.flow_run_id))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id={"any_": [run]}))
+    return {artifact.key: artifact for artifact in found}
+
+
+def test_a_stage_shows_its_headline_where_it_was_computed_and_its_files(tmp_path, predictions):
+    page = pages_of(analyse(predictions, tmp_path / "out", return_state=True))["gap-analysis-vlm-bcq"]
+    assert page.type == "markdown"
+    assert page.description.startswith("2 of 3 (66.7 %) answers are right")
+    assert "| /a.mp4 | FP |" in page.data
+    assert " s on `inline`." in page.data
+    assert f"| `predictions_json` | `{sha256_of(predictions)[:12]}` | `{predictions}` |" in page.data
+    assert "`bcq_summary.json`" in page.data
+
+
+def test_a_cached_stage_shows_whose_work_it_is(tmp_path, predictions):
+    first = analyse(predictions, tmp_path / "out")
+    state = analyse(predictions, tmp_path / "other", return_state=True)
+    page = pages_of(state)["gap-analysis-vlm-bcq"]
+    assert f"Computed by the run `{first.computed_by}` on {first.finished[:10]}" in page.data
+    assert f"in the folder `{tmp_path / 'out'}`" in page.data
+
+
+def test_a_page_that_cannot_be_made_fails_no_stage(tmp_path, predictions, monkeypatch, caplog):
+    def no_headline(spec):
+        raise KeyError("n_fp")
+
+    action = find_action("gap_analysis", "vlm_bcq")
+    monkeypatch.setitem(vars(action), "code", replace(VLM_BCQ, headline=no_headline))
+    state = analyse(predictions, tmp_path / "out", return_state=True)
+    assert state.is_completed()
+    assert "its page cannot be made: KeyError" in caplog.text
+    assert not pages_of(state)

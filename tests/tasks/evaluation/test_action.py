@@ -12,7 +12,15 @@ from tasks.spec import load_spec
 
 HEADER = "input_path,golden_path,label,object_name,siamese_score\n"
 ROWS = [(0.1, "PASS"), (0.2, "PASS"), (0.3, "missing"), (0.4, "PASS"), (0.05, "shift"), (0.9, "missing")]
-FILES = ["best_f1_missed_no_pass_samples.csv", "metric_result.json", "summary.txt", "threshold_metrics.csv"]
+FILES = [
+    "best_f1_missed_no_pass_samples.csv",
+    "confusion_matrix_best_f1.png",
+    "confusion_matrix_recall_100.png",
+    "metric_result.json",
+    "score_distribution_with_recall_100_threshold.png",
+    "summary.txt",
+    "threshold_metrics.csv",
+]
 
 
 @pytest.fixture
