@@ -8,6 +8,7 @@ FLOWS = {
     "classifier-loop": "flows.classifier_loop:classifier_loop",
     "gap-analysis-vcn": "flows.gap_analysis_vcn:gap_analysis_vcn",
     "gap-analysis-vlm-bcq": "flows.gap_analysis_vlm_bcq:gap_analysis_vlm_bcq",
+    "spot-check": "flows.spot_check:spot_check",
     "mine-aoi-images": "flows.mine_aoi_images:mine_aoi_images",
     "run-action": "flows.run_action:run_action",
 }

@@ -149,7 +149,7 @@ def _decision(answer: Approval) -> Decision:
 
 def _ask(run: FlowRun, description: str, token: str, key: str, timeout_seconds: int) -> Approval:
     form = Approval.with_initial_data(description=description)
-    key = _open_key(run, f"{key}-{token[:SHOWN_OF_TOKEN]}")
+    key = open_key(run, f"{key}-{token[:SHOWN_OF_TOKEN]}")
     logger.info(
         "waits for approval of summary %s: deft approve %s, or the Resume button of the run in the UI, or "
         "POST /api/flow_runs/%s/resume",
@@ -158,7 +158,7 @@ def _ask(run: FlowRun, description: str, token: str, key: str, timeout_seconds: 
         run.id,
     )
     try:
-        if _suspends(run):
+        if suspends(run):
             return suspend_flow_run(wait_for_input=form, timeout=timeout_seconds, key=key)
         return pause_flow_run(
             wait_for_input=form, timeout=timeout_seconds, poll_interval=POLL_SECONDS, key=key
@@ -183,17 +183,17 @@ def _fail(run: FlowRun, text: str) -> None:
         client.set_flow_run_state(run.id, Failed(message=text), force=True)
 
 
-def _suspends(run: FlowRun) -> bool:
+def suspends(run: FlowRun) -> bool:
     """Whether the process may end while it waits: somebody has to start the run again."""
     return run.deployment_id is not None and run.parent_task_run_id is None
 
 
-def _open_key(run: FlowRun, key: str) -> str:
+def open_key(run: FlowRun, key: str) -> str:
     """`key`, or `key-2`, `key-3`... if it was shown and left unanswered, as in a run that is tried again.
 
     Prefect shows each key once per run; after that it gives the stored answer at once, if there is one.
     """
-    verb = "suspended" if _suspends(run) else "paused"
+    verb = "suspended" if suspends(run) else "paused"
     with get_client(sync_client=True) as client:
         shown = client.read_flow_run(run.id).empirical_policy.pause_keys or set()
     names = itertools.chain([key], (f"{key}-{number}" for number in itertools.count(2)))

@@ -7,7 +7,9 @@ from prefect import flow
 
 from blocks.reaping import reap
 from tasks.artifacts import timestamp_folder
-from tasks.gap_analysis.task import VcnGaps, analyse_vcn_gaps
+from tasks.gap_analysis.spot_check import SpotCheck
+from tasks.gap_analysis.task import RULES, VcnGaps, analyse_vcn_gaps
+from tasks.publishing import publish_file
 from tasks.stage import load_runtime
 
 logger = logging.getLogger("deft.flow")
@@ -23,8 +25,9 @@ def gap_analysis_vcn(
     top_k_per_label: int | None = 50,
     threshold: float = -1.0,
     runtime: str = "inline",
+    spot_check: SpotCheck = RULES,
 ) -> VcnGaps:
-    """Choose the threshold of best F1 at the recall target and rank every label's weakest samples.
+    """Choose the threshold of best F1 at the recall target, rank every label's weakest samples, and report.
 
     Args:
         inference_results_dir: folder that directly holds inference.csv.
@@ -35,6 +38,8 @@ def gap_analysis_vcn(
         top_k_per_label: weakest samples kept of each label; none keeps only misclassified samples.
         threshold: a value of 0 or more is used as it is; a negative one asks for the sweep.
         runtime: where actions run: inline, or the type/name of a saved runtime block.
+        spot_check: who looks at the ten weakest samples for the report: rules, a person later (manual), a
+            vision language model (vlm), or nobody (none).
     """
     folder = results_dir or timestamp_folder(inference_results_dir.absolute().parent / "rca_results")
     gaps = analyse_vcn_gaps(
@@ -46,11 +51,13 @@ def gap_analysis_vcn(
         top_k_per_label=top_k_per_label,
         threshold=threshold,
         runtime=load_runtime(runtime),
+        spot_check=spot_check,
     )
     logger.info(
-        "threshold %.6g; weakest defects: %s; %s",
+        "threshold %.6g; weakest defects: %s; report: %s",
         gaps.threshold,
         ", ".join(gaps.target_defects) or "none",
-        gaps.stage.folder,
+        gaps.report,
     )
+    publish_file("rca report", gaps.report)
     return gaps

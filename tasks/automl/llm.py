@@ -7,20 +7,17 @@ message, no spec.
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import httpx
 from pydantic import Field
 
-from blocks.network import offline_variable
 from tasks.automl.space import Parameter, Space
 from tasks.automl.trial import Row, SweepMetric
-from tasks.errors import DeftError, InputError, listed
+from tasks.chat import Chat, ChatFailed
+from tasks.errors import DeftError, listed
 from tasks.spec import SpecModel
 
 SYSTEM = (
@@ -29,7 +26,6 @@ SYSTEM = (
     "every dimension by its name, each inside its range, in a combination that has not been tried."
 )
 FENCED = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
-CHAT = "/chat/completions"
 
 
 class LlmSettings(SpecModel):
@@ -70,11 +66,14 @@ class LlmProposer:
         """
         self.settings = settings
         self._space, self._metric = space, metric
-        self._url = _address(settings.endpoint)
-        self._is_local = _is_loopback(self._url.host)
-        if not self._is_local:
-            _check_online(self._url.host)
-        self._headers = _headers(settings.api_key_env)
+        self._chat = Chat(
+            settings.endpoint,
+            settings.model,
+            api_key_env=settings.api_key_env,
+            timeout_seconds=settings.timeout_seconds,
+            section="llm",
+            instead="choose another algorithm",
+        )
 
     def propose(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Values for the next trial, all inside the box; a bad answer is asked to be repaired once.
@@ -112,33 +111,10 @@ class LlmProposer:
 
     def _ask(self, messages: list[dict[str, str]]) -> str:
         config = self.settings
-        body = {
-            "model": config.model,
-            "messages": messages,
-            "temperature": config.temperature,
-            "max_tokens": config.max_tokens,
-        }
         try:
-            # A proxy of the environment must not carry what is meant for this machine.
-            with httpx.Client(timeout=config.timeout_seconds, trust_env=not self._is_local) as client:
-                response = client.post(self._url, json=body, headers=self._headers)
-            response.raise_for_status()
-            answer = response.json()["choices"][0]["message"]["content"]
-        except httpx.HTTPStatusError as error:
-            # The body is not quoted: endpoints are known to repeat the key in it.
-            raise self._failed(f"status {error.response.status_code}") from None
-        except httpx.TimeoutException:
-            raise self._failed(f"no answer within {config.timeout_seconds:g} s") from None
-        except httpx.HTTPError as error:
-            raise self._failed(f"cannot be reached ({type(error).__name__})") from None
-        except (ValueError, LookupError, TypeError, RecursionError):
-            raise self._failed("an answer that is not of the chat API") from None
-        if not isinstance(answer, str):
-            raise self._failed("an answer without text")
-        return answer
-
-    def _failed(self, what: str) -> ProposerFailed:
-        return ProposerFailed(f"language model at {self._url.netloc.decode()}: {what}; see llm.endpoint")
+            return self._chat.ask(messages, temperature=config.temperature, max_tokens=config.max_tokens)
+        except ChatFailed as error:
+            raise ProposerFailed(str(error)) from None
 
     def _checked(self, answer: str, rows: Sequence[Row]) -> dict[str, Any]:
         values = _parsed(answer)
@@ -198,49 +174,3 @@ def _parsed(answer: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise ProposerFailed("the language model's answer holds no JSON object") from None
     return dict(found)
-
-
-def _address(endpoint: str) -> httpx.URL:
-    """Where questions go; what was given is not quoted, for it may hold a key."""
-    try:
-        url = httpx.URL(endpoint.strip())
-    except httpx.InvalidURL:
-        raise InputError("llm.endpoint is no address; give one such as http://localhost:8000/v1") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InputError("llm.endpoint is no address; give one such as http://localhost:8000/v1")
-    if url.userinfo:
-        raise InputError("llm.endpoint holds a user name or password; name a variable in llm.api_key_env")
-    path = url.path.rstrip("/")
-    return url if path.endswith(CHAT) else url.copy_with(path=path + CHAT)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _check_online(host: str) -> None:
-    offline = offline_variable()
-    if offline:
-        raise InputError(
-            f"llm.endpoint {host} is another machine and {offline} is set; name an endpoint on this one, "
-            "or choose another algorithm"
-        )
-
-
-def _headers(variable: str | None) -> Mapping[str, str]:
-    if variable is None:
-        return {}
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        # The name is not quoted: people write the key itself there.
-        raise InputError("llm.api_key_env names an environment variable that is not set; set it")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise InputError(
-            "the key in the variable of llm.api_key_env holds characters that no header can carry"
-        )
-    return {"Authorization": f"Bearer {key}"}

@@ -4,6 +4,7 @@ import pytest
 
 from flows.gap_analysis_vcn import gap_analysis_vcn
 from tasks.errors import InputError, TargetUnreachable
+from tasks.gap_analysis.spot_check import SpotCheck
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -44,6 +45,8 @@ def test_unreachable_target_is_its_own_error_and_says_what_can_be_reached(worksp
         analyse(workspace, inference, threshold=0.85, min_recall=1.0, results_dir=workspace / "out")
     assert (workspace / "out" / "unreachable_kpi.txt").read_text()
     assert not (workspace / "out" / "kpi_gaps.parquet").exists()
+    report = (workspace / "out" / "RCA_Report.md").read_text(encoding="utf-8")
+    assert "cannot be reached" in report
 
 
 def test_existing_clock_folder_is_not_used_again(workspace, inference):
@@ -51,3 +54,24 @@ def test_existing_clock_folder_is_not_used_again(workspace, inference):
     second = analyse(workspace, inference).stage.folder
     assert first != second
     assert (second / "kpi_gaps.parquet").is_file()
+
+
+def test_report_stands_beside_the_figures(workspace, inference):
+    gaps = analyse(workspace, inference)
+    text = gaps.report.read_text(encoding="utf-8")
+    assert text.startswith("# VCN Gap Analysis Report: ws / scored\n")
+    assert "computed for this report by the flow run" in text
+    assert "](<rca_images/" in text
+    assert (gaps.stage.folder / "run.log").is_file()
+
+
+def test_cached_analysis_has_its_report_too(workspace, inference):
+    first = analyse(workspace, inference, results_dir=workspace / "one")
+    second = analyse(workspace, inference, results_dir=workspace / "two", spot_check=SpotCheck(judge="none"))
+    assert second.stage.cached
+    text = second.report.read_text(encoding="utf-8")
+    assert f"taken from the cache. It was computed by the flow run {first.stage.computed_by}" in text
+    assert f"`{workspace / 'one'}`" in text
+    assert "Nobody looked at the pictures" in text
+    assert (workspace / "two" / "vcn_aoi_spec.yaml").is_file()
+    assert (workspace / "two" / "rca_config" / "vcn_aoi_spec.yaml").is_file()

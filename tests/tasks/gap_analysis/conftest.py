@@ -1,10 +1,14 @@
 """Inference folders made on disk, and specs over them."""
 
 import csv
+from itertools import cycle
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from tasks.artifacts import write_json
 from tasks.gap_analysis.action import VCN_AOI
 from tasks.spec import load_spec
 
@@ -64,3 +68,43 @@ def inference(tmp_path):
 @pytest.fixture
 def oracle(inference):
     return inference.write(ORACLE)
+
+
+@pytest.fixture
+def analysed(inference, tmp_path):
+    """Runs an analysis of (score, label) rows, whose pictures exist, and gives its folder."""
+
+    def analyse(rows, names=None, **keys):
+        inference.write(rows, names)
+        for name in names or [f"{number:03d}" for number in range(len(rows))]:
+            for lighting in ("Top", "Side"):
+                file = tmp_path / "data" / "board" / f"{name}_{lighting}.jpg"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.linear_gradient("L").resize((16, 16)).save(file)
+        inference.run(**{"kpi_media_path": tmp_path / "data", **keys})
+        return inference.results
+
+    return analyse
+
+
+@pytest.fixture
+def looked_at():
+    """Leaves a spot check of up to five good samples and five defects, with the verdicts given in turn."""
+
+    def look(folder, *verdicts, judge="rules"):
+        samples = pq.read_table(folder / "weak_samples.parquet").to_pylist()
+        samples.sort(key=lambda one: -one["weakness"])
+        good = [one for one in samples if one["label"].strip().upper() == "PASS"][:5]
+        bad = [one for one in samples if one["label"].strip().upper() != "PASS"][:5]
+        keys = ("label", "object_name", "input_path", "siamese_score", "weakness", "misclassified")
+        rows = []
+        for number, (one, verdict) in enumerate(zip(good + bad, cycle(verdicts or ["systematic"])), 1):
+            picture = f"rca_images/{number:02d}.png"
+            (folder / "rca_images").mkdir(exist_ok=True)
+            Image.new("RGB", (128, 128)).save(folder / picture)
+            given = {"image": picture, "verdict": verdict, "origin": judge}
+            rows.append({key: one[key] for key in keys} | given)
+        write_json(folder / "spot_check.json", {"judge": judge, "shortfall": None, "rows": rows})
+        return folder
+
+    return look
