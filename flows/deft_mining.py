@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from blocks.runtime import Runtime
-from tasks.artifacts import timestamp_folder, write_parquet, write_text
+from tasks.artifacts import read_json, timestamp_folder, write_parquet, write_text
 from tasks.dataset.table import MANDATORY, read_table
 from tasks.deft.run import Run, check_leakage
 from tasks.deft.stages import Step, previous_label
@@ -19,8 +19,10 @@ from tasks.errors import DeftError
 from tasks.mining.control import draw_control, with_random_pass
 from tasks.mining.floor import FloorSummary, apply_floor
 from tasks.mining.ledger import mined_before, select_new
-from tasks.mining.pool import resolve_pool
+from tasks.mining.pool import PoolSummary, resolve_pool
 from tasks.mining.precheck import precheck, yield_warning
+from tasks.mining.report import write_report
+from tasks.mining.report.facts import ReportInputs
 from tasks.mining.rows import write_mined_rows
 from tasks.mining.targets import write_targets
 from tasks.mining.task import EncoderChoice, Search, find_neighbours
@@ -44,6 +46,7 @@ class Mined(BaseModel):
     mined_raw_count: int
     mined_candidate_count: int
     mined_count: int
+    mining_report: Path
     mining_warnings: list[str]
 
 
@@ -105,6 +108,7 @@ def mine_new_rows(run: Run, step: Step, runtime: Runtime) -> tuple[Mined, Path |
     warnings += [text for text in (selection.recommendation, _low_yield(run, step, kept.kept_count)) if text]
     for warning in warnings:
         logger.warning(warning)
+    _report_inputs(run, step, gaps).write(folder)
     mined = Mined(
         mined_parquet=filtered / "mined.parquet",
         mined_candidates_parquet=candidates,
@@ -119,6 +123,7 @@ def mine_new_rows(run: Run, step: Step, runtime: Runtime) -> tuple[Mined, Path |
         mined_raw_count=kept.candidate_count,
         mined_candidate_count=selection.candidate_row_count,
         mined_count=rows.samples if rows else 0,
+        mining_report=write_report(folder),
         mining_warnings=warnings,
     )
     return mined, rows.csv if rows else None
@@ -196,8 +201,21 @@ def _candidates(run: Run, step: Step, kept: FloorSummary, pool: Path) -> Path:
 
 
 def _low_yield(run: Run, step: Step, kept: int) -> str | None:
-    before = run.state.phase(previous_label(step.label)).mined_count if step.iteration > 1 else None
+    before = _mined_before(run, step)
     return yield_warning(kept, before) if before else None
+
+
+def _mined_before(run: Run, step: Step) -> int | None:
+    return run.state.phase(previous_label(step.label)).mined_count if step.iteration > 1 else None
+
+
+def _report_inputs(run: Run, step: Step, gaps: Path) -> ReportInputs:
+    """What the report tells beside what the stages have written."""
+    assert run.workspace.pool_csv is not None
+    resolved = PoolSummary(**read_json(_resolved_pool(run).with_suffix(".json")))
+    return ReportInputs.of(
+        gaps, run.workspace.pool_csv, resolved, loop=True, mined_before=_mined_before(run, step)
+    )
 
 
 def _labels(parquet: Path) -> list[str]:

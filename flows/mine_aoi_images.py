@@ -12,7 +12,10 @@ from blocks.reaping import reap
 from tasks.artifacts import timestamp_folder
 from tasks.errors import InputError
 from tasks.mining.pool import convert_pool
+from tasks.mining.report import write_report
+from tasks.mining.report.facts import ReportInputs
 from tasks.mining.task import EncoderChoice, Neighbours, Search, find_neighbours
+from tasks.publishing import publish_file
 from tasks.stage import load_runtime
 
 logger = logging.getLogger("deft.flow")
@@ -68,5 +71,8 @@ def mine_aoi_images(
         runtime=load_runtime(runtime),
     )
     count = pq.read_metadata(found.mined).num_rows
-    logger.info("%d of %d pool images mined; %s", count, prepared.rows, found.mined)
-    return found
+    ReportInputs.of(target_parquet, pool, prepared, loop=False).write(folder.absolute())
+    report = write_report(folder)
+    logger.info("%d of %d pool images mined; %s; report: %s", count, prepared.rows, found.mined, report)
+    publish_file("mining report", report)
+    return found.model_copy(update={"report": report})

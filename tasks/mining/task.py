@@ -41,12 +41,13 @@ class Search(BaseModel):
 
 
 class Neighbours(BaseModel):
-    """What a search leaves."""
+    """What a search leaves, and the report of it where one was written."""
 
     target_embeddings: Path
     source_embeddings: Path
     mined: Path
     pairs: Path
+    report: Path | None = None
 
 
 def find_neighbours(

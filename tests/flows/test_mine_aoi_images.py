@@ -1,3 +1,5 @@
+import json
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,6 +66,30 @@ def test_mined_images_are_unique_pool_images(workspace, targets, pool, checkpoin
     names = {path.name for path in found.mined.parent.iterdir()}
     assert {"target_embeddings.parquet", "source_embeddings.parquet.meta.json", "mining_summary.txt"} <= names
     assert {"target_embeddings.log", "source_embeddings.log", "nearest_neighbors.log"} <= names
+    assert found.report == found.mined.parent / "Mining_Report.md"
+    assert {"report_inputs.json", "validation.json", "mining_config", "run.log"} <= names
+    assert json.loads((found.mined.parent / "validation.json").read_text())["status"] in ("ok", "warn")
+    assert str(pool) in found.report.read_text()
+
+
+def test_the_report_tells_what_was_taken_from_an_earlier_run(workspace, targets, pool, checkpoint, tmp_path):
+    first = mine(workspace, targets, pool, checkpoint, topn=3, results_dir=tmp_path / "first")
+    second = mine(workspace, targets, pool, checkpoint, topn=4, results_dir=tmp_path / "second")
+    assert "reused" not in first.report.read_text().lower().replace("reused or computed", "")
+    text = second.report.read_text()
+    assert text.count(f"Reused: taken from `{tmp_path / 'first'}`") == 2
+    assert "`topn=4`" in text
+    assert (tmp_path / "second" / "mining_config" / "source_embeddings_spec.yaml").is_file()
+
+
+def test_weak_samples_without_labels_leave_the_label_filter_without_effect(
+    workspace, targets, pool, checkpoint, tmp_path
+):
+    pq.write_table(pq.read_table(targets).drop_columns("label"), targets)
+    found = mine(workspace, targets, pool, checkpoint, filter_by_label=True)
+    text = found.report.read_text()
+    assert "no-op: **yes**. The log says: `" in text
+    assert "skipping the label filter" in text
 
 
 def test_pool_image_that_is_gone_is_named_or_left_out(workspace, targets, pool, checkpoint):
