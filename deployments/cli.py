@@ -20,7 +20,9 @@ from typer.core import TyperGroup
 from deployments.approve import approve
 from deployments.deploy import deploy
 from deployments.doctor import doctor
+from deployments.export import export
 from deployments.image import image
+from deployments.report import report
 from deployments.trigger import cancel, trigger
 from tasks.errors import DeftError, UsageError
 
@@ -234,7 +236,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-for command in (doctor, image, deploy, trigger, approve, cancel):
+for command in (doctor, image, deploy, trigger, approve, cancel, report, export):
     app.command()(command)
 
 

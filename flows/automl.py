@@ -1,5 +1,6 @@
 """AutoML: tune the hyper-parameters of one training, and say how far the winner can be believed."""
 
+import csv
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,20 +16,23 @@ from blocks.runtime import Runtime
 from flows.approved import hold_to
 from flows.named import workspace_root
 from flows.profiles import Profile, open_profile
+from flows.reports import reporting
 from tasks.artifacts import read_json, sha256_of, timestamp_folder, write_json, write_yaml
 from tasks.automl import best_rec
 from tasks.automl.plan import Plan
 from tasks.automl.ranking import decided_by
+from tasks.automl.report import render
 from tasks.automl.settings import SweepSettings
 from tasks.automl.space import Space, read_space, resolved
 from tasks.automl.sweep import Submit, Sweep
-from tasks.automl.table import write_study
+from tasks.automl.table import TRIALS_CSV, write_study
 from tasks.automl.trial import Row, SweepMetric
 from tasks.automl.winner import Policy, QualityCheck, choose
 from tasks.errors import InputError
 from tasks.keys import merged
 from tasks.pipeline.facts import Stage, SweepResult, TunedModel
 from tasks.preflight.sets import content_digest
+from tasks.publishing import publish_table
 from tasks.run_folder import held
 from tasks.spec import digest, plain, read_mapping
 from tasks.stage import load_runtime
@@ -103,7 +107,17 @@ def automl(
             trainer=kind.trainer(folder, data, warm_start, aim, place, sweep.concurrency),
             check=kind.full,
         )
-        return _swept(kind, Sweep(plan, submit), warm_start, place, data.rows())
+        try:
+            return _swept(kind, Sweep(plan, submit), warm_start, place, data.rows())
+        finally:
+            _report(folder)
+
+
+def _report(folder: Path) -> None:
+    with reporting(folder):
+        page = render(folder)
+        rows = list(csv.DictReader((folder / TRIALS_CSV).read_text(encoding="utf-8").splitlines()))
+        publish_table(f"sweep {folder.name}", rows, f"every trial; the whole report: {page}")
 
 
 def hold_same_sweep(folder: Path, inputs: dict[str, Any]) -> None:

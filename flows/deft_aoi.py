@@ -14,20 +14,22 @@ from blocks.runtime import Runtime
 from flows.approved import hold_to
 from flows.deft_steps import STEPS
 from flows.named import encoder_named, metric_named, workspace_root
-from tasks.artifacts import write_text
+from flows.reports import report_loop
 from tasks.deft.audit import audit
 from tasks.deft.commits import commit, commit_error
+from tasks.deft.report import LOOP_REPORT
 from tasks.deft.run import LoopSettings, RegressionGate, Run, opened_run
-from tasks.deft.stages import BASELINE, Step
+from tasks.deft.stages import Step
 from tasks.deft.state import DeftState
-from tasks.deft.summary import iteration_summary
 from tasks.deft.trajectory import status_line, trajectory_table
 from tasks.errors import DeftError, InputError, StageFailed
+from tasks.gap_analysis.spot_check import SpotCheck
 from tasks.stage import load_runtime
 
 logger = logging.getLogger("deft.flow")
 
 WARN_WHEN_WORSE = RegressionGate()
+BY_RULES = SpotCheck()
 
 
 @flow(name="deft-aoi", on_cancellation=[reap])
@@ -53,6 +55,7 @@ def deft_aoi(
     encoder_path: str | None = None,
     num_epochs: Annotated[int, Field(ge=1)] | None = None,
     regression_gate: RegressionGate = WARN_WHEN_WORSE,
+    spot_check: SpotCheck = BY_RULES,
     seed: Annotated[int, Field(ge=0)] = 1234,
     results_dir: Path | None = None,
     runtime: str = "inline",
@@ -93,6 +96,7 @@ def deft_aoi(
         encoder_path: local snapshot or hub id of a SigLIP or CLIP encoder, or encoder/NAME.
         num_epochs: epochs of each training; none takes the number in the workspace's spec.
         regression_gate: what happens when an iteration is worse than the best before it.
+        spot_check: who says why the weakest samples are weak, for the report; no answer is waited for.
         seed: seed of training and of random choices.
         results_dir: folder of the run; by default the unfinished run of equal settings, else a new one.
         runtime: where actions run: inline, or the type/name of a saved runtime block.
@@ -106,16 +110,17 @@ def deft_aoi(
     settings = settings_of(chosen)
     place = load_runtime(runtime)
     _check_generator(settings, place)
-    with opened_run(workspace, settings, results_dir) as run:
+    with opened_run(workspace, settings, results_dir, spot_check=spot_check) as run:
         logger.info("run folder: %s", run.folder)
         state = run.state
         while step := state.next_step():
             state = take(run, step, place)
             logger.info(status_line(state))
-            _summarise(run, state)
         _verify(state)
+        report_loop(run, require_terminal=True)
         logger.info("%s", trajectory_table(state, run.contract))
         logger.info("handed over: %s", (state.final_artifacts or {})["best_model_inference_spec"])
+        logger.info("report: %s", run.folder / LOOP_REPORT)
         return state
 
 
@@ -143,6 +148,8 @@ def take(run: Run, step: Step, runtime: Runtime) -> DeftState:
     except DeftError as error:
         commit_error(run.folder, step, str(error), time.monotonic() - started)
         raise
+    finally:
+        report_loop(run)
 
 
 def _check_generator(settings: LoopSettings, runtime: Runtime) -> None:
@@ -153,17 +160,6 @@ def _check_generator(settings: LoopSettings, runtime: Runtime) -> None:
         )
     if (settings.sdg_source == "pregenerated") != (settings.pregenerated_dir is not None):
         raise InputError("pregenerated_dir, the folder that holds sdg/, goes with sdg_source=pregenerated")
-
-
-def _summarise(run: Run, state: DeftState) -> None:
-    """Write `iterN_summary.md`; that it fails never takes a commit back."""
-    label = state.events[-1].iter
-    if state.events[-1].stage not in ("evaluate", "rca", "loop_stop") or label == BASELINE:
-        return
-    try:
-        write_text(run.folder / f"{label}_summary.md", iteration_summary(state, label))
-    except (DeftError, OSError, ValueError) as error:
-        logger.warning("report hook failed: %s; it is tried again after the next stage", error)
 
 
 def _verify(state: DeftState) -> None:

@@ -11,7 +11,7 @@ from blocks.runtime import Runtime
 from flows.deft_generation import make_pairs, supported_defects
 from flows.deft_measuring import best_checkpoint, hold_regression_gate, same_threshold_expected
 from flows.deft_mining import join_new_rows, mine_new_rows
-from tasks.artifacts import read_json, timestamp_folder, write_yaml
+from tasks.artifacts import timestamp_folder, write_yaml
 from tasks.changenet.task import train_model
 from tasks.dataset.specs import training_spec
 from tasks.dataset.table import read_table
@@ -20,6 +20,7 @@ from tasks.deft.run import Run
 from tasks.deft.stages import BASELINE, LOOP_STOP, Step, previous_label
 from tasks.evaluation.kpi import check_threshold_agrees
 from tasks.gap_analysis.task import analyse_vcn_gaps
+from tasks.routing.task import route_gaps
 from tasks.stage import run_stage
 
 
@@ -95,6 +96,7 @@ def rca(run: Run, step: Step, runtime: Runtime) -> Done:
         results_dir=timestamp_folder(run.place(step.label, "rca_results")),
         min_recall=run.settings.min_recall,
         top_k_per_label=run.settings.top_k_per_label,
+        spot_check=run.spot_check,
         runtime=runtime,
     )
     if same_threshold_expected(run):
@@ -106,6 +108,7 @@ def rca(run: Run, step: Step, runtime: Runtime) -> Done:
             "rca_metrics": gaps.metrics_json,
             "rca_threshold": gaps.threshold,
             "rca_target_defects": gaps.target_defects,
+            "rca_report": gaps.report,
         },
     )
 
@@ -115,9 +118,7 @@ def route(run: Run, step: Step, runtime: Runtime) -> Done:
     before = run.state.phase(previous_label(step.label))
     gaps = _set(before.rca_gaps_parquet)
     supported = supported_defects(run, gaps)
-    stage = run_stage(
-        "routing",
-        "route",
+    routed = route_gaps(
         {
             "gaps_parquet": gaps,
             "metrics_json": _set(before.rca_metrics),
@@ -127,15 +128,15 @@ def route(run: Run, step: Step, runtime: Runtime) -> Done:
         },
         runtime,
     )
-    counts = read_json(stage.path("routing.json"))
     return Done(
-        f"{counts['to_mining']} weak images to mining, {counts['to_generation']} to generation",
+        f"{routed.to_mining} weak images to mining, {routed.to_generation} to generation",
         {
-            "routing_mining_parquet": stage.path("mining_gaps"),
-            "routing_anomalygen_parquet": stage.path("anomalygen_gaps"),
-            "routing_summary": stage.path("routing_summary.txt"),
-            "routed_to_mining": counts["to_mining"],
-            "routed_to_generation": counts["to_generation"],
+            "routing_mining_parquet": routed.mining_gaps,
+            "routing_anomalygen_parquet": routed.anomalygen_gaps,
+            "routing_summary": routed.summary,
+            "routed_to_mining": routed.to_mining,
+            "routed_to_generation": routed.to_generation,
+            "routing_report": routed.report,
         },
     )
 

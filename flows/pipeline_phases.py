@@ -13,6 +13,7 @@ from blocks.runtime import Runtime
 from flows.automl import automl
 from flows.gate import go_on_without_gain
 from flows.profiles import Profile
+from flows.reports import report_pipeline
 from tasks.artifacts import write_text, write_yaml
 from tasks.automl.best_rec import read as read_best_rec
 from tasks.automl.settings import SweepSettings
@@ -75,6 +76,7 @@ class Pipeline:
         if result is None:
             result = self._sweep("automl_phase1", self.settings.phase1, base_spec=self.run.folder / APPROVED)
             self.run.finish("phase1", result)
+            report_pipeline(self.run.folder)
         self._tell(result)
         if result.gained is False:
             self._hold_no_gain(result)
@@ -155,9 +157,11 @@ class Pipeline:
                 )
             except DeftError as error:
                 self._write_summary(self._failed("failed_phase2", error))
+                report_pipeline(self.run.folder)
                 raise
             outcome = self.kind.loop_outcome(self.run.folder, self.loop)
             self.run.finish("phase2", outcome)
+            report_pipeline(self.run.folder)
         self.stages += outcome.stages
         return outcome
 
@@ -232,6 +236,8 @@ class Pipeline:
         logger.info("%s is delivered. %s", delivered, reason)
         logger.info("checkpoint: %s", checkpoint)
         logger.info("summary: %s", file)
+        if report := report_pipeline(self.run.folder):
+            logger.info("report: %s", report)
         return result
 
     def _failed(self, status: str, error: DeftError) -> PipelineResult:

@@ -23,12 +23,14 @@ from tasks.deft.stages import FINAL
 from tasks.deft.state import STATE_FILE, DeftState, Phase, create_state, load_state
 from tasks.errors import DeftError, InputError
 from tasks.evaluation.contract import MetricContract, MetricResult
+from tasks.gap_analysis.spot_check import SpotCheck
 from tasks.run_folder import held, new_run_folder
 
 logger = logging.getLogger("deft.flow")
 
 SHOWN_EVENTS = 5
 POOL = "mining_pool_csv"
+BY_RULES = SpotCheck()
 
 
 class RegressionGate(BaseModel):
@@ -83,6 +85,7 @@ class Run:
     workspace: Workspace
     settings: LoopSettings
     contract: MetricContract
+    spot_check: SpotCheck
 
     @property
     def state(self) -> DeftState:
@@ -125,7 +128,12 @@ class Run:
 
 @contextmanager
 def opened_run(
-    workspace_path: Path, settings: LoopSettings, results_dir: Path | None, *, tell: bool = True
+    workspace_path: Path,
+    settings: LoopSettings,
+    results_dir: Path | None,
+    *,
+    spot_check: SpotCheck = BY_RULES,
+    tell: bool = True,
 ) -> Iterator[Run]:
     """The run that these settings go on with, or a new one, held against other processes.
 
@@ -137,6 +145,7 @@ def opened_run(
         settings: what the person chose.
         results_dir: the run's own folder; by default the latest unfinished run of equal settings and
             equal data, else a new `results/run_<clock>`.
+        spot_check: who looks at the weakest samples; not part of what makes two runs the same.
         tell: say in the log what a run that is taken up has behind it.
 
     Raises:
@@ -150,7 +159,7 @@ def opened_run(
     folder = results_dir or _unfinished(workspace.results, config) or new_run_folder(workspace.results)
     folder = folder.absolute()
     with held(folder):
-        run = Run(folder, workspace, settings, contract)
+        run = Run(folder, workspace, settings, contract, spot_check)
         if (folder / STATE_FILE).exists():
             _take_up(run, config, tell)
         else:

@@ -49,10 +49,10 @@ STAGES: dict[str, Stage] = {
         ("best_ckpt_path", "inference_csv", "metric_result_file"),
         ("best_ckpt_kind", "val_loss", "metric_result", "threshold", "passed"),
     ),
-    "rca": Stage(("rca_gaps_parquet", "rca_metrics"), ("rca_threshold", "rca_target_defects")),
+    "rca": Stage(("rca_gaps_parquet", "rca_metrics"), ("rca_threshold", "rca_target_defects", "rca_report")),
     "routing": Stage(
         ("routing_mining_parquet", "routing_anomalygen_parquet", "routing_summary"),
-        ("routed_to_mining", "routed_to_generation"),
+        ("routed_to_mining", "routed_to_generation", "routing_report"),
     ),
     "anomalygen": Stage(
         ("anomalygen_sdg_csv", "anomalygen_allocation_json", "sdg_rows_csv", "ingest_summary"),
@@ -72,7 +72,14 @@ STAGES: dict[str, Stage] = {
             "neighbours_log",
             "new_rows_csv",
         ),
-        ("mined_raw_count", "mined_candidate_count", "mined_count", "mining_warnings", "data_mining_skipped"),
+        (
+            "mined_raw_count",
+            "mined_candidate_count",
+            "mined_count",
+            "mining_warnings",
+            "data_mining_skipped",
+            "mining_report",
+        ),
     ),
     "data_merge": Stage(("combined_training_csv", "provenance_csv", "merge_validation_report")),
     LOOP_STOP: Stage(),

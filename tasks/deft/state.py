@@ -73,11 +73,13 @@ class Phase(BaseModel):
     rca_metrics: Path | None = None
     rca_threshold: float | None = None
     rca_target_defects: list[str] | None = None
+    rca_report: Path | None = None
     routing_mining_parquet: Path | None = None
     routing_anomalygen_parquet: Path | None = None
     routing_summary: Path | None = None
     routed_to_mining: int | None = None
     routed_to_generation: int | None = None
+    routing_report: Path | None = None
     anomalygen_sdg_csv: Path | None = None
     anomalygen_allocation_json: Path | None = None
     anomalygen_amp_requested: int | None = None
@@ -101,6 +103,7 @@ class Phase(BaseModel):
     mined_candidate_count: int | None = None
     mined_count: int | None = None
     mining_warnings: list[str] | None = None
+    mining_report: Path | None = None
     new_rows_csv: Path | None = None
     combined_training_csv: Path | None = None
     provenance_csv: Path | None = None
@@ -108,8 +111,11 @@ class Phase(BaseModel):
     source: str | None = None
 
     def fields_of(self, stage: str) -> dict[str, Any]:
-        """The fields that belong to a stage, as plain values."""
-        return self.model_dump(mode="json", include=set(STAGES[stage].fields))
+        """The fields that a stage has set, as plain values.
+
+        Without those that are not set, so that a field which a later version adds changes no digest.
+        """
+        return self.model_dump(mode="json", include=set(STAGES[stage].fields), exclude_none=True)
 
     def evidence_of(self, stage: str) -> dict[str, Path]:
         """The files that a stage left, by field; those that are not set are left out."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from tasks.artifacts import read_json
+from pathlib import Path
+
+from tasks.artifacts import read_json, write_text
 from tasks.deft.stages import LOOP_STOP, previous_label
 from tasks.deft.state import DeftState, Phase
 from tasks.errors import listed
 from tasks.evaluation.contract import MetricContract, MetricResult
 
 MOST_DEFECTS = 5
+
+
+def write_summary(folder: Path, state: DeftState, label: str) -> Path:
+    """Write `iterN_summary.md` into the run folder."""
+    return write_text(folder / f"{label}_summary.md", iteration_summary(state, label))
 
 
 def iteration_summary(state: DeftState, label: str) -> str:

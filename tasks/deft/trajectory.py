@@ -19,10 +19,9 @@ def status_line(state: DeftState) -> str:
     return f"[{where} · {event.stage}] " + " · ".join(parts)
 
 
-def trajectory_table(state: DeftState, contract: MetricContract) -> str:
-    """Phase, training rows, metric, FAR at 99.5 % recall, AUC and threshold, one line a phase."""
-    header = ("phase", "train rows", contract.display_name, "FAR @ 99.5 % recall", "AUC", "threshold", "met")
-    rows = [header]
+def trajectory_rows(state: DeftState, contract: MetricContract) -> list[tuple[str, ...]]:
+    """A line of every measured phase, under the `header`."""
+    rows: list[tuple[str, ...]] = []
     for label, phase in state.measured().items():
         result = MetricResult.model_validate(phase.metric_result)
         extra = result.diagnostics
@@ -37,7 +36,18 @@ def trajectory_table(state: DeftState, contract: MetricContract) -> str:
                 "yes" if phase.passed else "no",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    return rows
+
+
+def header(contract: MetricContract) -> tuple[str, ...]:
+    """What the columns of the trajectory are."""
+    return ("phase", "train rows", contract.display_name, "FAR @ 99.5 % recall", "AUC", "threshold", "met")
+
+
+def trajectory_table(state: DeftState, contract: MetricContract) -> str:
+    """The trajectory for a terminal."""
+    rows = [header(contract), *trajectory_rows(state, contract)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 

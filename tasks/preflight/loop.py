@@ -25,6 +25,9 @@ NAMES = {
 }
 """Settings that the run-config table names in its own words (spec deft-loop 8)."""
 
+REPORTING = "spot_check"
+"""The one parameter of the loop that decides nothing but what its reports say."""
+
 
 def _loop(look: Look) -> LoopPhase:
     assert look.subject.loop is not None
@@ -43,8 +46,9 @@ def config(look: Look) -> Answer:
 
 
 def _problem(given: dict[str, object], *, starts_images: bool) -> str:
+    deciding = {name: value for name, value in given.items() if name != REPORTING}
     try:
-        settings = LoopSettings.model_validate(given)
+        settings = LoopSettings.model_validate(deciding)
     except ValidationError as error:
         return f"settings of the loop: {explained(error)}"
     if settings.sdg_source == "anomalygen" and not starts_images:

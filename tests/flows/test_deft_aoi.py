@@ -102,11 +102,13 @@ def test_met_metric_stops_after_the_baseline(workspace):
     assert state.final_artifacts["stop_reason"] == "metric_met"
 
 
+@pytest.mark.slow
 def test_control_draws_as_many_samples_as_mining_would_give(workspace):
     state = loop(workspace, selection="random", max_new_rows=7)
     assert state.phase("iter1").mined_count == 7
 
 
+@pytest.mark.slow
 def test_control_arm_takes_the_baseline_of_an_earlier_run(finished):
     workspace, before = finished
     state = loop(workspace, max_iterations=2, selection="random")
@@ -210,6 +212,7 @@ def stop_after(state, label, stage):
     write_state(state.results_dir, state)
 
 
+@pytest.mark.slow
 def test_edited_training_set_is_made_again(workspace):
     state = loop(workspace)
     expected = state.phase("iter1").combined_training_csv.read_text()
@@ -271,6 +274,7 @@ def test_gate_stops_a_run_that_gets_worse(workspace, brought):
     assert load_state(folder).status == "failed"
 
 
+@pytest.mark.slow
 def test_broken_constraint_is_worse_whatever_the_value(workspace, brought, tmp_path):
     held = {"name": "uptime", "display_name": "Uptime", "operator": ">=", "target": 5, "unit": "h"}
     for label, uptime in (("baseline", 6), ("iter1", 4)):
@@ -280,6 +284,7 @@ def test_broken_constraint_is_worse_whatever_the_value(workspace, brought, tmp_p
         loop(workspace, metric={**brought, "constraints": [held]}, regression_gate={"action": "stop"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", [{"action": "stop", "max_worse": 4}, {"action": "warn"}, {"enabled": False}])
 def test_gate_lets_a_run_go_on_and_its_best_model_is_not_the_last(workspace, brought, gate, caplog):
     state = loop(workspace, metric=brought, regression_gate=gate)

@@ -8,6 +8,8 @@ from flows.deft_aoi import deft_aoi
 from tasks.artifacts import read_json
 from tasks.dataset.table import is_pass, read_table
 
+pytestmark = pytest.mark.slow  # every test goes through a whole loop
+
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 POOL = "augmentation/mining_pool/mining_pool.csv"

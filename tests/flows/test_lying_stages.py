@@ -17,6 +17,8 @@ from tasks.deft.run import LoopSettings, RegressionGate, opened_run
 from tasks.deft.state import STATE_FILE, load_state
 from tasks.errors import StageFailed
 
+pytestmark = pytest.mark.slow  # every test goes through a whole loop
+
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 

@@ -482,6 +482,7 @@ def test_same_folder_after_the_end_changes_no_model_and_asks_nobody(reopened):
     assert {file: sha256_of(file) for file in before} == before
 
 
+@pytest.mark.slow
 def test_better_phase_3_is_delivered_and_starts_no_later_sweep(reopened):
     """Then the whole of phase 2 and 3 again: the registered model is no warm start of its own successor."""
     without_final(reopened.folder)
@@ -614,6 +615,7 @@ def test_automl_alone_only_sweeps(slow_learner):
     assert not (slow_learner / "specs" / "baseline_spec_automl.yaml").exists()
 
 
+@pytest.mark.slow
 def test_loop_alone_sweeps_never_and_if_not_met_says_why(slow_learner, tmp_path):
     bring(tmp_path, baseline=5, iter1=0)
     name = f"p-{uuid4()}"
@@ -623,6 +625,7 @@ def test_loop_alone_sweeps_never_and_if_not_met_says_why(slow_learner, tmp_path)
     assert read_json(result.folder / "best_model.json")["iteration"] == "iter1"
 
 
+@pytest.mark.slow
 def test_no_gain_over_no_training(slow_learner):
     """Stops where that is chosen; the same run with a person asks that person instead."""
     asked = {"mode": "automl_only", "phase1": SweepSettings(trials=1)}

@@ -1,0 +1,1 @@
+"""Weak and mined samples of a run, written for labelling tools."""
