@@ -59,5 +59,8 @@ def _lowest(found: dict[str, Any]) -> list[tuple[str, object]]:
     one = found.get("lowest_defect")
     if not isinstance(one, dict) or "score" not in one:
         return []
-    named = " ".join(str(one[key]) for key in ("label", "input_path", "object_name") if key in one)
-    return [("The defect with the lowest score", f"{named}: {one['score']:.4g}")]
+    # A slash, as in a path: the server's page makes a sign of multiplication of an x between two words.
+    sample = "/".join(str(one[key]) for key in ("input_path", "object_name") if key in one)
+    return [
+        ("The defect with the lowest score", f"{one.get('label', '')} {sample}: {one['score']:.4g}".strip())
+    ]

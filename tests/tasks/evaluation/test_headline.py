@@ -26,7 +26,7 @@ def test_the_metric_its_target_its_counts_and_its_picture(tmp_path, inference_cs
     facts = dict(told.rows)
     assert facts["False alarms of good samples"] == "1/3"
     assert facts["False-alarm rate, 95 % Wilson interval"] == "6.15 to 79.23 %"
-    assert facts["The defect with the lowest score"] == "short board c2: 0.3"
+    assert facts["The defect with the lowest score"] == "short board/c2: 0.3"
     assert [picture.is_file() for picture in told.pictures] == [True]
 
 
