@@ -42,7 +42,8 @@ def report_loop(run: Run, *, require_terminal: bool = False) -> None:
         if event.iter != BASELINE:
             write_summary(run.folder, state, event.iter)
         page = render_loop(run.folder, require_terminal=require_terminal)[0]
-        publish_markdown("deft-loop", _loop_page(run, state, page), status_line(state))
+        if event.stage == "evaluate" or event.status == "error" or require_terminal:
+            publish_markdown("deft-loop", _loop_page(run, state, page), status_line(state))
         report = getattr(state.phase(event.iter), STAGE_REPORTS.get(event.stage, ""), None)
         if report and event.status == "ok" and not require_terminal:
             publish_file(f"{event.stage} report {event.iter}", report, event.summary)
