@@ -39,6 +39,7 @@ from tasks.gap_analysis.spot_check.inputs import embeddings_beside
 from tasks.gap_analysis.spot_check.judges import PENDING
 from tasks.gap_analysis.spot_check.verdicts import VERDICTS_CSV, read_verdicts, write_verdicts
 from tasks.gap_analysis.vcn_files import SAMPLES, UNREACHABLE
+from tasks.publishing import publish_file
 
 logger = logging.getLogger("deft.flow")
 
@@ -78,6 +79,7 @@ def spot_check(
             record(folder, pending, answers_in(answer, list(pending)), getattr(answer, NAME))
             rows = rows_of(look(folder, spot_check, embeddings_beside(folder)))
             report = _render(folder)
+    publish_file("rca report", report)
     waiting = len(_pending(rows))
     logger.info("spot check of %s: %d pictures, %d wait for a person; %s", folder, len(rows), waiting, report)
     return SpotChecked(folder=folder, report=report, verdicts=folder / VERDICTS_CSV, pending=waiting)
