@@ -8,9 +8,10 @@ from flows.deft_aoi import deft_aoi
 from tasks.artifacts import read_json
 from tasks.dataset.table import is_pass, read_table
 
-pytestmark = pytest.mark.slow  # every test goes through a whole loop
-
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [
+    pytest.mark.usefixtures("prefect_server"),
+    pytest.mark.slow,  # every test goes through a whole loop
+]
 
 POOL = "augmentation/mining_pool/mining_pool.csv"
 

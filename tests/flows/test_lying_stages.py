@@ -17,9 +17,10 @@ from tasks.deft.run import LoopSettings, RegressionGate, opened_run
 from tasks.deft.state import STATE_FILE, load_state
 from tasks.errors import StageFailed
 
-pytestmark = pytest.mark.slow  # every test goes through a whole loop
-
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [
+    pytest.mark.usefixtures("prefect_server"),
+    pytest.mark.slow,  # every test goes through a whole loop
+]
 
 
 class LyingRuntime(InlineRuntime):
