@@ -336,13 +336,14 @@ def test_server_that_comes_back_while_we_follow(client, served, caplog):
     restarted = threading.Event()
 
     def restart():
-        time.sleep(8)
+        while not any("  line 4" in line for line in said):  # Prefect drops what a run says to no server
+            time.sleep(0.2)
         served.stop()
         time.sleep(4)
         served.start()
         restarted.set()
 
-    thread = threading.Thread(target=restart)
+    thread = threading.Thread(target=restart, daemon=True)
     thread.start()
     ended = client.follow(run.id, said.append, timeout=150, poll=0.5)
     thread.join()
