@@ -1,13 +1,11 @@
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tasks.dataset.sample import SampleSizes, write_sample_workspace
+from tests.killing import children
 
 SIZES = SampleSizes(
     training=64,
@@ -53,39 +51,17 @@ def _slow_base(tiny_workspace, tmp_path_factory):
     return workspace
 
 
-KILLER = """
-import os, signal, sys
-event, place, times = sys.argv[2], sys.argv[3], int(sys.argv[4])
-seen = []
-def killer(name, args):
-    if name == event and place in str(args[1] if name == "os.rename" else args[0]):
-        if name == "open" and not set("aw+") & set(args[1] or ""):
-            return
-        seen.append(args)
-        if len(seen) == times:
-            os.kill(os.getpid(), signal.SIGKILL)
-if times:
-    sys.addaudithook(killer)
-"""
-
-
 @pytest.fixture(scope="session", name="run_and_kill")
 def _run_and_kill(prefect_server):
-    """Runs a program on the workspace in `sys.argv[1]`, and kills it at a place unless `times` is 0.
-
-    The killer is an audit hook of the interpreter: it ends the process where a file is about to be renamed
-    into its place, or opened for writing, so that nothing of the code under test is replaced. Gives the exit
-    status, negative when it was killed.
-    """
+    """Runs a program on a workspace and kills it at a point; gives its exit status, negative when killed."""
     from prefect.settings import PREFECT_API_URL
 
-    def run(program, workspace, storage, event, place, times):
-        environment = {
-            **os.environ,
-            "PREFECT_API_URL": PREFECT_API_URL.value(),
-            "PREFECT_LOCAL_STORAGE_PATH": str(storage),
-        }
-        command = [sys.executable, "-c", KILLER + program, str(workspace), event, place, str(times)]
-        return subprocess.run(command, env=environment, check=False, timeout=600).returncode
+    environment = {"PREFECT_API_URL": PREFECT_API_URL.value(), "OMP_NUM_THREADS": "1"}
+    with children("tests.flows.killed_flow", environment) as run:
 
-    return run
+        def started(program, storage, *arguments, point=None):
+            return run(
+                program=program, storage=str(storage), arguments=[str(one) for one in arguments], point=point
+            )
+
+        yield started

@@ -204,36 +204,20 @@ def test_a_second_process_on_the_folder_is_refused_in_one_line(workspace, tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == [".lock"]
 
 
-KILLED_PROGRAM = """
-import os, signal, sys
-def killer(name, args):
-    if name == "os.rename" and sys.argv[3] in str(args[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(killer)
-""" + PROGRAM.replace("trials=1", "trials=2, reruns=0")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "trained_again"),
     [("rec_001/train/model_best", 1), ("rec_001/outcome.json", 1), ("quality_check.json", 0)],
 )
 def test_a_sweep_that_is_killed_goes_on_when_its_folder_is_given_again(
-    workspace, tmp_path, place, trained_again
+    workspace, tmp_path, run_and_kill, place, trained_again
 ):
-    """The killer is an audit hook: it ends the process where a file is about to be renamed into place."""
     settings = {"trials": 2, "reruns": 0, "seed": SweepSettings().seed}
     whole, folder = tmp_path / "whole", tmp_path / "sweep"
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "store"}):
         sweep(workspace, whole, **settings)
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": PREFECT_API_URL.value(),
-        "PREFECT_LOCAL_STORAGE_PATH": str(tmp_path / "other"),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-c", KILLED_PROGRAM, str(workspace), str(folder), place]
-    assert subprocess.run(command, env=environment, check=False, timeout=300).returncode == -signal.SIGKILL
+    program, point = PROGRAM.replace("trials=1", "trials=2, reruns=0"), ("os.rename", place, 1)
+    assert run_and_kill(program, tmp_path / "other", workspace, folder, point=point) == -signal.SIGKILL
     before = {file: file.stat().st_mtime_ns for file in folder.glob("recs/*/train/status.json")}
     sweep(workspace, folder, **settings)
     assert starts(folder) == 2

@@ -17,6 +17,7 @@ from tasks.deft.state import LOG_FILE, load_state
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 PROGRAM = """
+import sys
 from pathlib import Path
 from flows.pipeline import deft_pipeline
 from tasks.automl.settings import SweepSettings
@@ -31,7 +32,6 @@ deft_pipeline(
     yes=True,
 )
 """
-NEVER = ("os.rename", "", 0)
 PLACES = {
     "before the record is written": [("os.rename", "/pipeline.json", 1)],
     "in sweep 1": [
@@ -88,8 +88,8 @@ PLACES = {
 def _started(run_and_kill):
     """Starts the pipeline on a workspace; gives the exit status, negative when it was killed."""
 
-    def started(workspace, *place):
-        return run_and_kill(PROGRAM, workspace, workspace.parent / "store", *place)
+    def started(workspace, point=None):
+        return run_and_kill(PROGRAM, workspace.parent / "store", workspace, point=point)
 
     return started
 
@@ -98,7 +98,7 @@ def _started(run_and_kill):
 def _whole(started, slow_base, tmp_path_factory):
     """What came of the run that nobody disturbed."""
     workspace = shutil.copytree(slow_base, tmp_path_factory.mktemp("whole") / "ws")
-    assert started(workspace, *NEVER) == 0
+    assert started(workspace) == 0
     return outcome(workspace)
 
 
@@ -142,8 +142,8 @@ def outcome(workspace):
 def test_killed_again_and_again(started, slow_base, whole, tmp_path, places):
     workspace = shutil.copytree(slow_base, tmp_path / "ws")
     for place in places:
-        assert started(workspace, *place) == -signal.SIGKILL, place
-    assert started(workspace, *NEVER) == 0
+        assert started(workspace, place) == -signal.SIGKILL, place
+    assert started(workspace) == 0
     assert outcome(workspace) == whole
     folder = run_folder(workspace)
     state = load_state(folder)

@@ -1,17 +1,9 @@
-"""Runs a sweep in a child process that kills itself at a named point.
-
-Every line of standard input is an order: folder, algorithm and the point; every line of standard output is
-the child's exit status, negative when it was killed. The killer is an audit hook of the interpreter: it ends
-the process where a file is about to be opened for writing, or renamed, so nothing under test is replaced.
-"""
+"""Runs sweeps in child processes that kill themselves at a named point (see `tests/killing.py`)."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +19,7 @@ from tasks.automl.trial import Outcome, Report, Stopped, SweepMetric
 from tasks.automl.winner import Policy, choose
 from tasks.errors import StageFailed
 from tasks.keys import value_at
+from tests.killing import fork_on_orders
 
 METRIC = SweepMetric(name="far_pct", direction="minimise", unit="%")
 SPACE = Space(
@@ -83,37 +76,6 @@ def sweep_in(folder: Path, algorithm: str) -> None:
     write_json(folder / "quality_check.json", check.model_dump(mode="json"))
 
 
-def kill_at(event: str, place: str, times: int) -> None:
-    """Kill this process the n-th time that such a file is about to be written or renamed into place."""
-    seen = []
-
-    def hook(name: str, args: tuple[Any, ...]) -> None:
-        if name != event or place not in str(args[1] if name == "os.rename" else args[0]):
-            return
-        if name == "open" and not set("aw") & set(str(args[1] or "")):
-            return
-        seen.append(name)
-        if len(seen) == times:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-
-
-def main() -> None:
-    torch.set_num_threads(1)  # and imported once for all children
-    for line in sys.stdin:
-        order = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            if order["point"]:
-                kill_at(*order["point"])
-            sweep_in(Path(order["folder"]), order["algorithm"])
-            sys.stderr.flush()
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    fork_on_orders(lambda folder, algorithm: sweep_in(Path(folder), algorithm))
