@@ -1,10 +1,8 @@
 import json
 import logging
 import socket
-import threading
-import time
 import traceback
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 
 import pytest
 
@@ -12,6 +10,7 @@ from tasks.automl.llm import LlmProposer, LlmSettings, ProposerFailed
 from tasks.automl.space import Parameter, Space
 from tasks.automl.trial import Failure, Outcome, Row, SweepMetric
 from tasks.errors import InputError
+from tests.chat_endpoint import said, serving
 
 FAR = SweepMetric(name="far_pct", direction="minimise", unit="%")
 SPACE = Space(
@@ -30,57 +29,12 @@ GOOD = {"lr": 3e-5, "k": 3, "augment": False}
 KEY = "sk-planted-0123456789"
 
 
-class Endpoint(ThreadingHTTPServer):
-    """Answers questions in order, and keeps what was asked."""
-
-    def __init__(self, *answers):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers, self.asked, self.headers = list(answers), [], []
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, body))
-        self.server.headers.append(self.headers)
-        status, text = self.server.answers.pop(0)
-        if status == "wait":
-            time.sleep(text)
-            return
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", "http://127.0.0.1:9/elsewhere")
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_):
-        pass
-
-
-def said(content):
-    text = content if isinstance(content, str) else json.dumps(content)
-    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
-
-
 @pytest.fixture
 def serve(monkeypatch):
     for name in ("HF_HUB_OFFLINE", "AIR_GAPPED"):
         monkeypatch.delenv(name, raising=False)
-    started = []
-
-    def start(*answers):
-        server = Endpoint(*answers)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        started.append((server, thread))
-        return server
-
-    yield start
-    for server, thread in started:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with ExitStack() as servers:
+        yield lambda *answers: servers.enter_context(serving(*answers))
 
 
 def proposer(endpoint, **fields):
@@ -135,7 +89,7 @@ def test_a_good_answer(serve, tmp_path, answer):
 def test_what_is_asked(serve, tmp_path):
     server = serve(said(GOOD))
     proposer(server, temperature=0.2, max_tokens=99).propose(rows(tmp_path))
-    path, body = server.asked[0]
+    path, body = server.paths[0], server.asked[0]
     assert path == "/v1/chat/completions"
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("tiny", 0.2, 99)
     assert json.loads(body["messages"][-1]["content"]) == {
@@ -186,7 +140,7 @@ def test_no_path_of_this_machine_is_sent(serve, tmp_path):
 def test_a_bad_answer_is_repaired_once_and_never_moved_into_the_box(serve, tmp_path, bad, fault):
     server = serve(said(bad), said(GOOD))
     assert proposer(server).propose(rows(tmp_path)) == GOOD
-    messages = server.asked[1][1]["messages"]
+    messages = server.asked[1]["messages"]
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert fault in messages[-1]["content"]
 
@@ -236,7 +190,7 @@ def test_a_refused_connection():
 def test_base_address_or_whole_address(serve, tail):
     server = serve(said(GOOD))
     proposer(server.url + tail).propose([])
-    assert server.asked[0][0].rstrip("/") == "/v1/chat/completions"
+    assert server.paths[0].rstrip("/") == "/v1/chat/completions"
 
 
 def test_a_proxy_of_the_environment_does_not_carry_local_questions(serve, monkeypatch):

@@ -1,8 +1,6 @@
 import json
 import logging
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -11,58 +9,17 @@ from PIL import Image
 from tasks.gap_analysis.spot_check import SpotCheck, spot_check
 from tasks.gap_analysis.spot_check.judges import VERDICTS
 from tasks.gap_analysis.spot_check.model import verdict_in
+from tests.chat_endpoint import said, serving
 
 KEY = "sk-planted-0123456789"
-
-
-class Endpoint(ThreadingHTTPServer):
-    """Answers questions in order, the last answer for ever, and keeps what was asked."""
-
-    def __init__(self, *answers):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers, self.asked, self.keys = list(answers), [], []
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.server.keys.append(self.headers.get("Authorization"))
-        answers = self.server.answers
-        status, text = answers.pop(0) if len(answers) > 1 else answers[0]
-        if status == "wait":
-            time.sleep(text)
-            return
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_):
-        pass
-
-
-def said(text):
-    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
 
 
 @pytest.fixture
 def serve(monkeypatch):
     for name in ("HF_HUB_OFFLINE", "AIR_GAPPED"):
         monkeypatch.delenv(name, raising=False)
-    started = []
-
-    def start(*answers):
-        server = Endpoint(*answers)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        started.append((server, thread))
-        return server
-
-    yield start
-    for server, thread in started:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with ExitStack() as servers:
+        yield lambda *answers: servers.enter_context(serving(*answers))
 
 
 @pytest.fixture
@@ -160,7 +117,7 @@ def test_an_endpoint_that_fails_twice_is_left_alone_and_rules_judge(
     with caplog.at_level(logging.DEBUG):
         found = rows(folder, server, api_key_env="MY_KEY", timeout_seconds=0.1 if answer[0] == "wait" else 20)
     assert len(server.asked) == 2
-    assert server.keys == [f"Bearer {KEY}"] * 2
+    assert [one["Authorization"] for one in server.headers] == [f"Bearer {KEY}"] * 2
     for row in found:
         assert row["verdict"] in VERDICTS
         assert row["origin"].startswith("rules, no embeddings (vlm: language model at 127.0.0.1:")
