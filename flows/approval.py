@@ -15,7 +15,7 @@ and three requests answer it from anywhere else (`API` is the address of the ser
 
 import itertools
 import logging
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
@@ -34,6 +34,8 @@ logger = logging.getLogger("deft.flow")
 
 POLL_SECONDS = 2
 SHOWN_OF_TOKEN = 12
+
+Form = TypeVar("Form", bound=RunInput)
 
 
 def _plain(schema: dict[str, Any]) -> None:
@@ -158,11 +160,7 @@ def _ask(run: FlowRun, description: str, token: str, key: str, timeout_seconds: 
         run.id,
     )
     try:
-        if suspends(run):
-            return suspend_flow_run(wait_for_input=form, timeout=timeout_seconds, key=key)
-        return pause_flow_run(
-            wait_for_input=form, timeout=timeout_seconds, poll_interval=POLL_SECONDS, key=key
-        )
+        return wait_for_answer(run, form, key, timeout_seconds)
     except FlowPauseTimeout:
         text = (
             f"nobody approved run {run.name} within {timeout_seconds} s: start it again and answer it with "
@@ -181,6 +179,18 @@ def _fail(run: FlowRun, text: str) -> None:
     """Say why the run failed; left to itself Prefect says "The flow was failed and never resumed."."""
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(run.id, Failed(message=text), force=True)
+
+
+def wait_for_answer(run: FlowRun, form: type[Form], key: str, timeout_seconds: int) -> Form:
+    """Suspend the run, or pause it where nobody would start it again, until a person has filled the form.
+
+    Raises:
+        FlowPauseTimeout: nobody answered in time.
+        ValidationError: the run was resumed without an answer.
+    """
+    if suspends(run):
+        return suspend_flow_run(wait_for_input=form, timeout=timeout_seconds, key=key)
+    return pause_flow_run(wait_for_input=form, timeout=timeout_seconds, poll_interval=POLL_SECONDS, key=key)
 
 
 def suspends(run: FlowRun) -> bool:

@@ -24,12 +24,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.exceptions import FlowPauseTimeout
-from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Running
 from pydantic import BaseModel, ValidationError
 
-from flows.approval import POLL_SECONDS, open_key, suspends
+from flows.approval import open_key, wait_for_answer
 from flows.spot_check_form import NAME, answers_in, form_of
 from tasks.artifacts import read_json
 from tasks.errors import InputError
@@ -148,11 +147,7 @@ def _ask(run: FlowRun, folder: Path, rows: Rows, timeout_seconds: int) -> RunInp
         *(len(rows), run.name, run.id, folder / VERDICTS_CSV),
     )
     try:
-        if suspends(run):
-            return suspend_flow_run(wait_for_input=form, timeout=timeout_seconds, key=key)
-        return pause_flow_run(
-            wait_for_input=form, timeout=timeout_seconds, poll_interval=POLL_SECONDS, key=key
-        )
+        return wait_for_answer(run, form, key, timeout_seconds)
     except FlowPauseTimeout:
         _go_on(run)
         logger.warning("nobody looked within %d s; the verdicts stay pending", timeout_seconds)

@@ -1,4 +1,4 @@
-"""What headlines of several stages share: counts and shares in words, scores and epochs as tables."""
+"""What headlines of several stages share: scores and epochs as tables."""
 
 from __future__ import annotations
 
@@ -12,21 +12,12 @@ from tasks.action import Headline
 from tasks.artifacts import existing_file
 from tasks.dataset.table import read_table
 from tasks.embedding.tables import read_parquet
+from tasks.reports.words import counted
 from tasks.status import STATUS_FILE, epochs_of, status_lines, validation_losses
 
 MOST_EPOCHS = 8
 MOST_PICTURES = 12
 SCORES = ("Samples", "Rows", "Lowest", "Median", "Highest")
-
-
-def counted(number: int, what: str) -> str:
-    """`1 row`, `1,200 rows`."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
-
-
-def share(part: int, whole: int) -> str:
-    """`7 of 154 (4.5 %)`; without the share where there is nothing to take one of."""
-    return f"{part:,} of {whole:,}" + (f" ({100 * part / whole:.1f} %)" if whole else "")
 
 
 def score_row(name: str, scores: npt.NDArray[np.float64]) -> tuple[object, ...]:

@@ -31,6 +31,7 @@ from tasks.reports.markdown import escaped
 from tasks.spec import WRITES, SpecModel, paths_of, plain
 from tasks.stage_page import computed_here, files_read, stage_key, stage_page, taken_from_cache
 from tasks.status import STATUS_FILE, failures, lines_after
+from tasks.taken_from import TakenFrom
 
 logger = logging.getLogger("deft.flow")
 
@@ -139,8 +140,8 @@ def run_stage(
         return run_stage(category, name, values, runtime, label=label, refresh=True, native=native)
     logger.info("%s: unchanged inputs, taken from cache (%s)", action.title, digest[:12])
     if folder != result.folder:
-        origin = f"unchanged inputs: taken from {result.folder}, computed by {result.computed_by}\n"
-        write_text(folder / f"{label or name}.log", origin)
+        line = TakenFrom(result.folder, result.computed_by)
+        write_text(folder / f"{label or name}.log", f"{line}\n")
     placed = result.placed_in(folder).model_copy(update={"cached": True})
     origin = taken_from_cache(result.computed_by, result.folder, result.finished, result.seconds)
     _publish(action, spec, label, placed, origin)

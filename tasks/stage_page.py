@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tasks.action import Action, Headline
 from tasks.artifacts import Artifact, sha256_of
+from tasks.headlines import MOST_PICTURES
 from tasks.publishing import as_table, file_link
 from tasks.reports.markdown import NONE, Raw, code, escaped
 from tasks.reports.pictures import contact_sheet, embedded, jpeg_uri
@@ -16,7 +17,6 @@ from tasks.spec import READS, SpecModel, paths_of
 
 MOST_ROWS = 20
 MOST_FILES = 12
-MOST_PICTURES = 12
 SIDE, COLUMNS = 160, 6
 """Pixels of a picture on the contact sheet, and pictures in a row of it."""
 

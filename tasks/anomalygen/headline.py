@@ -9,7 +9,8 @@ from tasks.anomalygen.ingest import outputs_of_tables
 from tasks.anomalygen.spec import GenerateSpec, IngestSpec
 from tasks.anomalygen.tree import RECONSTRUCTED, GeneratedTree, counts_in, parsed_name, pictures_in
 from tasks.artifacts import read_json
-from tasks.headlines import MOST_PICTURES, counted, share
+from tasks.headlines import MOST_PICTURES
+from tasks.reports.words import counted, share
 
 
 def generate(spec: GenerateSpec) -> Headline:

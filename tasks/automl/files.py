@@ -11,13 +11,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tasks.artifacts import read_json
+from tasks.automl.table import TRIALS_JSONL
 from tasks.automl.trial import Row, SweepMetric
 from tasks.automl.winner import QualityCheck
 from tasks.errors import InputError
 from tasks.spec import explained
 
-TRIALS, STUDY, QUALITY, INPUTS = "trials.jsonl", "study.json", "quality_check.json", "sweep_inputs.json"
-KNOWN_BY = (INPUTS, TRIALS)
+STUDY, QUALITY, INPUTS = "study.json", "quality_check.json", "sweep_inputs.json"
+KNOWN_BY = (INPUTS, TRIALS_JSONL)
 """A folder that holds one of these is a sweep."""
 
 
@@ -112,7 +113,7 @@ def read_sweep(folder: Path) -> SweepFiles:
     if not any((folder / name).is_file() for name in KNOWN_BY):
         raise InputError(f"{folder} is no sweep: it has neither {' nor '.join(KNOWN_BY)}")
     study, inputs = _mapping(folder / STUDY), _mapping(folder / INPUTS)
-    rows = _rows(folder / TRIALS)
+    rows = _rows(folder / TRIALS_JSONL)
     try:
         quality = (
             QualityCheck.model_validate(read_json(folder / QUALITY)) if (folder / QUALITY).is_file() else None

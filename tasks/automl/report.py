@@ -12,8 +12,9 @@ from typing import Any
 from tasks.automl.files import Dimension, SweepFiles, read_sweep
 from tasks.automl.table import ENOUGH
 from tasks.automl.trial import Row
-from tasks.automl.words import amount, better, duration, keys, many, meaning, metric_name
+from tasks.automl.words import amount, better, duration, keys, meaning, metric_name
 from tasks.reports.page import write_page
+from tasks.reports.words import counted
 
 REPORT = "AUTOML_Report.html"
 TEMPLATE = "AUTOML_Report.html.j2"
@@ -97,16 +98,15 @@ def _so_far(sweep: SweepFiles) -> str:
     """The headline while there is no winner."""
     ended = [row for row in sweep.rows if row.ended]
     scored = [row for row in ended if row.outcome]
+    trials = counted(len(ended), "trial")
     if not ended:
         return "No trial has ended yet, so there is nothing to choose from."
     if not scored:
-        return (
-            f"There is no winner: none of {many(len(ended), 'trial')} gave a model. The reasons stand below."
-        )
+        return f"There is no winner: none of {trials} gave a model. The reasons stand below."
     best = min(scored, key=lambda row: sweep.metric.key(row.outcome.score) if row.outcome else 0.0)
     assert best.outcome is not None
     return (
-        f"No winner is chosen yet: {many(len(ended), 'trial')} ended, the best so far is {best.rec_id} with "
+        f"No winner is chosen yet: {trials} ended, the best so far is {best.rec_id} with "
         f"{metric_name(sweep.metric.name)} {amount(best.outcome.score, sweep.metric.unit)}."
     )
 
@@ -125,7 +125,7 @@ def _facts(sweep: SweepFiles) -> list[tuple[str, object]]:
         ("measured by", f"{metric_name(sweep.metric.name)} ({better(sweep.metric)}), on the validation set"),
         ("method", sweep.study.get("algorithm")),
         ("trials", told or None),
-        ("winner trained again", many(reruns, "time") if reruns else "no"),
+        ("winner trained again", counted(reruns, "time") if reruns else "no"),
         ("computing time", duration(sum(row.seconds for row in sweep.rows)) if sweep.rows else None),
         ("threshold of the winner", quality.outcome.threshold if quality else None),
         ("checkpoint of the winner", str(quality.outcome.checkpoint) if quality else None),
@@ -166,7 +166,7 @@ def charts_of(sweep: SweepFiles, name: str) -> dict[str, Any]:
         "importance": plots.importance_bars(sweep.importance, f"{name}-importance"),
         "no_importance": ""
         if sweep.importance
-        else f"Not shown: {many(scored, 'trial')} gave a score; below {ENOUGH} such a figure is chance."
+        else f"Not shown: {counted(scored, 'trial')} gave a score; below {ENOUGH} such a figure is chance."
         if scored < ENOUGH
         else "Not known: it is worked out when the sweep ends and searches two parameters or more.",
         "edges": _at_the_edge(sweep),

@@ -36,11 +36,6 @@ def better(metric: SweepMetric) -> str:
     return "lower is better" if metric.direction == "minimise" else "higher is better"
 
 
-def many(count: int, noun: str) -> str:
-    """A number of things: 1 trial, 2 trials."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def keys(*names: str) -> Markup:
     """Dotted keys of a spec for a page: in the font of code, broken where there is no room."""
     return Markup(", ").join(Markup("<code>{}</code>").format(name) for name in names)

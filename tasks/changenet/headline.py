@@ -7,7 +7,8 @@ from tasks.artifacts import existing_file
 from tasks.changenet.files import INFERENCE_CSV, onnx_file
 from tasks.changenet.spec import ChangeNetSpec
 from tasks.gap_analysis.scores import read_scores
-from tasks.headlines import SCORES, counted, score_row, training_headline
+from tasks.headlines import SCORES, score_row, training_headline
+from tasks.reports.words import counted
 from tasks.status import STATUS_FILE, status_lines
 
 

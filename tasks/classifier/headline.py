@@ -8,7 +8,8 @@ from tasks.action import Headline
 from tasks.classifier.files import INFERENCE_CSV
 from tasks.classifier.spec import ClassifierSpec
 from tasks.dataset.table import read_table
-from tasks.headlines import share, training_headline
+from tasks.headlines import training_headline
+from tasks.reports.words import share
 
 
 def train(spec: ClassifierSpec) -> Headline:

@@ -9,7 +9,7 @@ from tasks.action import Headline
 from tasks.artifacts import read_json
 from tasks.dataset.assembly import PROVENANCE
 from tasks.dataset.table import read_table
-from tasks.headlines import counted
+from tasks.reports.words import counted
 
 ORIGINS = {"base": "the rows at the start", "sdg": "generated", "mined": "mined from the pool"}
 

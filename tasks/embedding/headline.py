@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.action import Headline
 from tasks.embedding.sidecar import Sidecar
 from tasks.embedding.spec import EmbeddingSpec
-from tasks.headlines import counted
+from tasks.reports.words import counted
 
 
 def headline(spec: EmbeddingSpec) -> Headline:

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from tasks.artifacts import read_json
 from tasks.dataset.table import read_table
+from tasks.deft.state import STATE_FILE
 from tasks.errors import InputError, listed
 
-STATE = "deft_state.json"
 WEAK = "rca_results/*/weak_samples.parquet"
 MINED = "mining_filter/mined.parquet"
 CANDIDATES = "mining_filter/mined_candidates.parquet"
@@ -79,8 +79,8 @@ def samples_of(run: Path, phase: str | None = None) -> list[Sample]:
         InputError: no such run or phase, it has neither, or files or images of it are missing; the first
             ones are named.
     """
-    if not (run / STATE).is_file():
-        raise InputError(f"{run} is no run with a data loop: it has no {STATE}; give its folder")
+    if not (run / STATE_FILE).is_file():
+        raise InputError(f"{run} is no run with a data loop: it has no {STATE_FILE}; give its folder")
     labels = _phases(run)
     if phase is not None:
         if phase not in labels:
@@ -185,7 +185,7 @@ def _weak(run: Path, file: Path) -> list[Sample]:
 def _goldens(run: Path, phase: str) -> dict[tuple[str, str], Path]:
     """The golden folder of every KPI row, by the scores of the phase; empty where they are gone."""
     files = sorted((run / phase).glob("inference/*/inference.csv"))
-    root = read_json(run / STATE).get("config", {}).get("images_dir")
+    root = read_json(run / STATE_FILE).get("config", {}).get("images_dir")
     if not files or root is None:
         return {}
     table = read_table(files[0], ("input_path", "object_name", "golden_path"))

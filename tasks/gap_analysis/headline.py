@@ -11,7 +11,8 @@ from tasks.artifacts import read_json
 from tasks.embedding.tables import read_parquet
 from tasks.gap_analysis import vcn_files
 from tasks.gap_analysis.spec import BcqSpec, VcnSpec
-from tasks.headlines import MOST_PICTURES, counted, share
+from tasks.headlines import MOST_PICTURES
+from tasks.reports.words import counted, share
 
 MOST_FAILURES = 10
 LABEL_COLUMNS = (

@@ -25,6 +25,7 @@ THRESHOLD = "threshold.txt"
 METRICS = "metrics.json"
 BREAKDOWN = "weak_samples_breakdown.txt"
 UNREACHABLE = "unreachable_kpi.txt"
+SPOT_CHECK = "spot_check.json"
 
 TEXT = pa.large_string()  # what pandas 3 writes; readers of plain strings read it too
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tasks.action import Headline
 from tasks.artifacts import read_json
-from tasks.headlines import counted, first_pictures, share
+from tasks.headlines import first_pictures
 from tasks.mining.spec import NeighboursSpec
+from tasks.reports.words import counted, share
 
 
 def headline(spec: NeighboursSpec) -> Headline:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tasks.artifacts import read_json
 from tasks.automl.files import KNOWN_BY as SWEEP_FILES
 from tasks.automl.files import SweepFiles, read_sweep
+from tasks.deft.state import STATE_FILE
 from tasks.errors import InputError
 from tasks.pipeline.facts import LoopOutcome, Stage, SweepResult
 from tasks.pipeline.handover import JOURNAL
@@ -21,7 +22,6 @@ from tasks.pipeline.trajectory import SUMMARY, PipelineResult
 from tasks.spec import explained
 
 PREFLIGHT = "preflight_summary.json"
-LOOP_STATE = "deft_state.json"
 SWEEPS = {"phase 1": "automl_phase1", "phase 3": "final_automl"}
 KNOWN_BY = (RECORD, f"{RESULT}.done.json")
 """A folder that holds one of these is a pipeline run."""
@@ -105,7 +105,7 @@ def read_pipeline(folder: Path) -> PipelineFiles:
         loop=_facts(folder, "phase2", LoopOutcome, unreadable),
         final=_facts(folder, "phase3", SweepResult, unreadable),
         sweeps=_sweeps(folder, unreadable),
-        state=_mapping(folder / LOOP_STATE, unreadable),
+        state=_mapping(folder / STATE_FILE, unreadable),
         handover=_mapping(folder / JOURNAL, unreadable),
         preflight=_mapping(folder / PREFLIGHT, unreadable),
         stopped_with=("", "") if result else _stopped_with(folder / SUMMARY),

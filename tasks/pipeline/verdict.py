@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tasks.automl.report import headline as sweep_headline
-from tasks.automl.words import amount, many, metric_name
+from tasks.automl.words import amount, metric_name
 from tasks.pipeline.facts import Stage
 from tasks.pipeline.files import PipelineFiles
+from tasks.reports.words import counted
 
 FINAL = "final_automl"
 
@@ -68,7 +69,7 @@ def _target(run: PipelineFiles) -> str:
 def _stands_at(run: PipelineFiles) -> str:
     if run.first is None and "phase 1" in run.sweeps:
         ended = sum(row.ended for row in run.sweeps["phase 1"].rows)
-        return f"phase 1, the first sweep ({many(ended, 'trial')} ended)"
+        return f"phase 1, the first sweep ({counted(ended, 'trial')} ended)"
     if run.loop is None and not run.state and "start" in run.handover:
         return "phase 2, the data loop"
     if run.loop is None and run.state:
@@ -77,7 +78,7 @@ def _stands_at(run: PipelineFiles) -> str:
         return "the hand-over from phase 1 to the loop"
     if run.loop is not None and run.final is None:
         ended = sum(row.ended for row in run.sweeps["phase 3"].rows) if "phase 3" in run.sweeps else 0
-        return f"phase 3, the second sweep ({many(ended, 'trial')} ended)"
+        return f"phase 3, the second sweep ({counted(ended, 'trial')} ended)"
     return "its beginning" if run.loop is None else "the measuring of the second sweep's model"
 
 
@@ -170,7 +171,7 @@ def _loop_phase(run: PipelineFiles, left_out: str) -> tuple[str, str]:
     if run.loop:
         rounds = sum(stage.stage.startswith("iter") for stage in run.loop.stages)
         met = "met" if run.loop.met else "not met"
-        return "done", f"best: {label_name(run.loop.best)}; {many(rounds, 'iteration')}; target {met}"
+        return "done", f"best: {label_name(run.loop.best)}; {counted(rounds, 'iteration')}; target {met}"
     if run.state:
         return "begun", _last_step(run)
     return ("left out", left_out) if left_out else ("not begun", "")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks.artifacts import write_json
 from tasks.errors import StageFailed, listed
 from tasks.reports.markdown import sections, table_rows, word_count
+from tasks.taken_from import log_text
 
 logger = logging.getLogger("deft")
 
@@ -98,11 +99,11 @@ def file_findings(folder: Path, names: Iterable[str]) -> list[Finding]:
 
 
 def log_findings(logs: Iterable[Path]) -> list[Finding]:
-    """What the logs say that a report must not pass over in silence."""
+    """What the logs say that a report must not pass over in silence; a stage in this process leaves none."""
     findings = []
     for log in logs:
-        text = log.read_text(encoding="utf-8", errors="replace")
-        if not text.strip():
+        text = log_text(log)
+        if log.is_file() and not text.strip():
             findings.append(Finding(level="warn", check="log", text=f"{log.name} is empty"))
         findings += [
             Finding(level=level, check="log", text=f"{log.name}: {name}")

@@ -15,7 +15,7 @@ WORD = re.compile(r"\w[\w.%/+-]*")
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table; text in its cells is escaped, so that neither a bar nor a tag changes the page.
 
-    A cell that is an `Image` or a `Code` stands as it is.
+    A cell that is `Raw` stands as it is.
     """
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks.action import Headline
 from tasks.artifacts import read_json
-from tasks.headlines import counted
+from tasks.reports.words import counted
 
 
 def headline(routing_json: Path) -> Headline:

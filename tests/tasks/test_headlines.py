@@ -5,19 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.headlines import counted, first_pictures, score_row, share, training_headline
+from tasks.headlines import first_pictures, score_row, training_headline
 from tasks.registry import ACTIONS
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.title)
 def test_every_action_has_a_headline(action):
     assert callable(action.code.headline)
-
-
-def test_counts_and_shares_are_words():
-    assert [counted(1, "row"), counted(0, "row"), counted(1200, "row")] == ["1 row", "0 rows", "1,200 rows"]
-    assert share(7, 154) == "7 of 154 (4.5 %)"
-    assert share(0, 0) == "0 of 0"
 
 
 def test_scores_of_no_rows_are_absent():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.deft.report.files import LoopFiles
+from tasks.gap_analysis.weakness import weakness_of
 from tasks.reports.pictures import data_uri
 
 SIZE = 96
@@ -62,7 +63,7 @@ def weakest(files: LoopFiles, label: str) -> dict[str, list[Sheet]]:
     columns = [files.column(csv, name) for name in ("input_path", "golden_path", "object_name", "label")]
     if scored is None or threshold is None or any(column is None for column in columns):
         return {}
-    weakness = np.where(scored.is_pass, scored.scores - threshold, threshold - scored.scores)
+    weakness = weakness_of(scored.scores, scored.is_pass, threshold)
     sheets = {}
     for name, rows in (("defects", ~scored.is_pass), ("PASS samples", scored.is_pass)):
         chosen = np.flatnonzero(rows)

@@ -13,11 +13,11 @@ from tasks.gap_analysis.report.facts import (
     Facts,
     of,
     percent,
-    plural,
 )
 from tasks.gap_analysis.spot_check.judges import PENDING
 from tasks.gap_analysis.vcn_files import GAPS
 from tasks.reports.markdown import code, escaped, table
+from tasks.reports.words import counted
 
 MANY_EDGE_CASES = 0.6
 
@@ -61,11 +61,11 @@ def threshold_action(facts: Facts) -> ThresholdAction:
 def _relabel(facts: Facts) -> str:
     rows = facts.spot_of(MISLABELED)
     pending = len(facts.spot_of(PENDING))
-    later = f" {plural(pending, 'sample')} still await a person's verdict." if pending else ""
+    later = f" {counted(pending, 'sample')} still await a person's verdict." if pending else ""
     if not rows:
         return f"Nothing to relabel: no sample of the spot check was judged mislabeled.{later}"
     named = "\n".join(f"- {escaped(_sample(row))} (labelled {escaped(row['label'])})" for row in rows)
-    return f"Have a person check and correct the label of {plural(len(rows), 'sample')}:{later}\n\n{named}"
+    return f"Have a person check and correct the label of {counted(len(rows), 'sample')}:{later}\n\n{named}"
 
 
 def _augment(facts: Facts) -> str:
@@ -74,7 +74,7 @@ def _augment(facts: Facts) -> str:
     if not samples:
         return f"Nothing to augment: {code(GAPS)} holds no rows. Set a positive top_k_per_label for a queue."
     text = (
-        f"{samples:,} samples × {plural(lightings, 'lighting')} = {files:,} file paths stand in "
+        f"{samples:,} samples × {counted(lightings, 'lighting')} = {files:,} file paths stand in "
         f"{code(GAPS)}. The next "
         "step is routing: it decides which of them look for similar real samples in the pool (mining) and "
         "which serve to paint synthetic defects (generation)."
@@ -115,7 +115,7 @@ def _systematic(facts: Facts) -> str:
         [(*group, count) for group, count in groups.most_common()],
     )
     return (
-        f"{plural(len(rows), 'sample')} of the spot check: nothing is wrong with picture or label that the "
+        f"{counted(len(rows), 'sample')} of the spot check: nothing is wrong with picture or label that the "
         "judge "
         "could find, yet the model is weak there. Who reviews the model should look at these groups for a "
         "cue "

@@ -14,11 +14,11 @@ from tasks.artifacts import read_json
 from tasks.dataset.table import PASS
 from tasks.errors import InputError
 from tasks.gap_analysis.report import FEWEST_WORDS, MOST_WORDS, REPORT
-from tasks.gap_analysis.report.facts import SPOT_CHECK, Facts, read_facts
+from tasks.gap_analysis.report.facts import Facts, read_facts
 from tasks.gap_analysis.report.inputs import LOG
 from tasks.gap_analysis.report.unreachable import HEADINGS
-from tasks.gap_analysis.spot_check.judges import PENDING, VERDICTS
-from tasks.gap_analysis.vcn_files import BREAKDOWN, GAPS, METRICS, SAMPLES, THRESHOLD, UNREACHABLE
+from tasks.gap_analysis.spot_check.judges import OF_EACH, PENDING, VERDICTS
+from tasks.gap_analysis.vcn_files import BREAKDOWN, GAPS, METRICS, SAMPLES, SPOT_CHECK, THRESHOLD, UNREACHABLE
 from tasks.reports.checks import (
     Finding,
     Section,
@@ -32,8 +32,6 @@ from tasks.reports.markdown import escaped, sections, table_rows
 COLUMNS = ("filepath", "label", "siamese_score", "weakness")
 FIGURES = ("precision", "recall", "f1", "confusion_matrix", "per_label")
 NUMBER = re.compile(r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$")
-SIDE = 5
-"""How many good samples and how many defects the spot check looks at."""
 
 _THRESHOLD = re.compile(r"threshold[ |]*`([^`]+)`", re.IGNORECASE)
 _NO_THRESHOLD = re.compile(r"no threshold achieves", re.IGNORECASE)
@@ -43,7 +41,7 @@ Level = Literal["error", "warn"]
 
 def findings_of(folder: Path) -> list[Finding]:
     """Everything that does not hold; nothing where all is well."""
-    logs = log_findings(log for log in [folder / LOG] if log.is_file())
+    logs = log_findings([folder / LOG])
     if (folder / UNREACHABLE).exists():
         return [*_unreachable(folder), *logs]
     missing = file_findings(folder, [GAPS, SAMPLES, METRICS, BREAKDOWN, REPORT])
@@ -157,7 +155,7 @@ def _spot_check(facts: Facts) -> Iterator[Finding]:
 def _available(facts: Facts) -> int:
     every = {(one["input_path"], one["object_name"]) for one in facts.samples}
     good = {(one["input_path"], one["object_name"]) for one in facts.kept.get(PASS, [])}
-    return min(len(good), SIDE) + min(len(every - good), SIDE)
+    return min(len(good), OF_EACH) + min(len(every - good), OF_EACH)
 
 
 def _expected(facts: Facts) -> list[Section]:
@@ -174,13 +172,13 @@ def _expected(facts: Facts) -> list[Section]:
         Section(
             heading="Top-K Weakest Samples",
             keywords=("weakness", "siamese_score"),
-            rows=min(kept, SIDE),
+            rows=min(kept, OF_EACH),
             words=40,
         ),
         Section(
             heading="Visual Spot Check",
             keywords=("verdict", *(["!["] if any(row["image"] for row in facts.spot_rows) else [])),
-            rows=min(looked, SIDE),
+            rows=min(looked, OF_EACH),
             words=30,
         ),
         Section(heading="Per-Label Breakdown", keywords=("misclassified", "marginal"), words=40),

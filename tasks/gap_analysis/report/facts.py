@@ -13,10 +13,8 @@ import pyarrow.parquet as pq
 from tasks.artifacts import existing_file, read_json
 from tasks.dataset.table import PASS
 from tasks.gap_analysis.report.inputs import ReportInputs, read_inputs
-from tasks.gap_analysis.vcn_files import METRICS, SAMPLES
+from tasks.gap_analysis.vcn_files import METRICS, SAMPLES, SPOT_CHECK
 from tasks.reports.markdown import NONE
-
-SPOT_CHECK = "spot_check.json"
 
 MISLABELED, EDGE_CASE, SYSTEMATIC = "mislabeled", "edge case", "systematic"
 
@@ -133,11 +131,6 @@ def percent(part: float, whole: float = 1.0) -> str:
     if (shown == "0.0" and share) or (shown == "100.0" and share != 100.0):
         shown = f"{share:.4g}" if share < 1 else f"{share:.6g}"
     return f"{shown.removesuffix('.0')} %"
-
-
-def plural(count: int, word: str) -> str:
-    """`1 sample`, `2 samples`."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def defects_in(facts: Facts) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from tasks.artifacts import read_json, write_json
 from tasks.errors import InputError
 from tasks.evaluation.contract import Bound, MetricContract, MetricResult
 from tasks.gap_analysis.scores import SAMPLE, read_scores
+from tasks.taken_from import taken_from
 
 logger = logging.getLogger("deft")
 
 CONFIG = "rca_config"
 INPUTS = "report_inputs.json"
 LOG = "vcn_aoi.log"
-
-_FROM_CACHE = re.compile(r"^unchanged inputs: taken from (.+), computed by (.+)$", re.MULTILINE)
 
 
 class Kpi(BaseModel):
@@ -94,11 +92,10 @@ def read_inputs(folder: Path, inference_csv: Path | None) -> ReportInputs:
 
 def origin_in_log(log: Path) -> Origin:
     """The origin that the log of a stage tells."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    found = _FROM_CACHE.search(text)
+    found = taken_from(log)
     if found is None:
         return Origin()
-    return Origin(cached=True, folder=Path(found[1]), computed_by=found[2])
+    return Origin(cached=True, folder=found.folder, computed_by=found.computed_by)
 
 
 def kpi_of(inference_csv: Path) -> Kpi | None:

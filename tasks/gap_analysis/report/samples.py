@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.dataset.table import PASS
-from tasks.gap_analysis.report.facts import Facts, of, percent, plural
+from tasks.gap_analysis.report.facts import Facts, of, percent
 from tasks.gap_analysis.spot_check.judges import MEANINGS, PENDING, VERDICTS
 from tasks.gap_analysis.vcn_files import BREAKDOWN
 from tasks.reports.markdown import NONE, code, escaped, image, table
+from tasks.reports.words import counted
 
 JUDGES = {
     "rules": "Fixed rules on image statistics gave the verdicts (too dark, flat or of odd size: data "
@@ -68,7 +69,7 @@ def weakest(facts: Facts) -> str:
     for name, samples in facts.kept.items():
         total = facts.labels[name]["total"]
         parts.append(
-            f"### {escaped(name)}: {len(samples):,} of {plural(total, 'sample')}\n\n{_samples(samples)}"
+            f"### {escaped(name)}: {len(samples):,} of {counted(total, 'sample')}\n\n{_samples(samples)}"
         )
     return "\n\n".join(parts)
 

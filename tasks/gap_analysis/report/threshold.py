@@ -8,9 +8,10 @@ from tasks.dataset.table import PASS
 from tasks.errors import listed
 from tasks.gap_analysis.report.actions import threshold_action, threshold_words
 from tasks.gap_analysis.report.chart import CHART
-from tasks.gap_analysis.report.facts import Facts, defects_in, of, percent, plural
+from tasks.gap_analysis.report.facts import Facts, defects_in, of, percent
 from tasks.gap_analysis.vcn_files import GAPS, SAMPLES
 from tasks.reports.markdown import NONE, code, escaped, image, table
+from tasks.reports.words import counted
 
 MOST_LABELS = 3
 
@@ -80,7 +81,7 @@ def _wrong(facts: Facts) -> str:
     total, wrong = facts.metrics["n_total"], facts.misclassified
     if not wrong:
         return (
-            f"None of the {plural(total, 'KPI sample')} lies on the wrong side of the threshold; what "
+            f"None of the {counted(total, 'KPI sample')} lies on the wrong side of the threshold; what "
             "follows "
             "ranks those that come nearest to it."
         )
@@ -113,7 +114,7 @@ def _queue(facts: Facts) -> str:
     what = (
         "Every misclassified sample"
         if top_k is None
-        else f"The {plural(top_k, 'weakest sample')} of each label"
+        else f"The {counted(top_k, 'weakest sample')} of each label"
     )
     return (
         f"{what}, {metrics['n_kept_samples']:,} of {metrics['n_total']:,} in all, "
@@ -259,6 +260,6 @@ def _boundary(facts: Facts) -> list[str]:
         return []
     defects = [escaped(name) for name in facts.labels if name != PASS]
     return [
-        f"{plural(count, 'defect')} ({listed(defects, MOST_LABELS)} among the labels) scored exactly the "
+        f"{counted(count, 'defect')} ({listed(defects, MOST_LABELS)} among the labels) scored exactly the "
         "threshold: the matrix counts them as missed, the tables below as marginal, with weakness 0."
     ]

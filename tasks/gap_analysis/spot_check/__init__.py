@@ -24,21 +24,18 @@ from tasks.dataset.table import is_pass
 from tasks.embedding.tables import read_parquet
 from tasks.errors import InputError
 from tasks.gap_analysis.spot_check.inputs import golden_files, scored_rows
-from tasks.gap_analysis.spot_check.judges import LATER, NOBODY, PENDING, Judge, Verdict
+from tasks.gap_analysis.spot_check.judges import LATER, NOBODY, OF_EACH, PENDING, Judge, Verdict
 from tasks.gap_analysis.spot_check.rules import Embeddings, Rules, labels_against, sides_of
 from tasks.gap_analysis.spot_check.verdicts import VERDICTS_CSV, read_verdicts, write_verdicts
-from tasks.gap_analysis.vcn_files import SAMPLES, UNREACHABLE
+from tasks.gap_analysis.vcn_files import SAMPLES, SPOT_CHECK, UNREACHABLE
 from tasks.reports.pictures import write_thumbnail
 from tasks.spec import SpecModel
 
 logger = logging.getLogger("deft")
 
-SPOT_CHECK = "spot_check.json"
 IMAGES = "rca_images"
 SIDE = 128
 """Pixels of a thumbnail, both ways."""
-OF_EACH = 5
-"""Samples looked at of the PASS rows, and as many of all others."""
 LONGEST_NAME = 40
 KEY = ["input_path", "object_name"]
 SHOWN = ["label", "object_name", "input_path", "siamese_score", "weakness", "misclassified"]

@@ -15,6 +15,9 @@ MEANINGS = {
 
 VERDICTS = tuple(MEANINGS)
 
+OF_EACH = 5
+"""Samples looked at of the PASS rows, and as many of all others."""
+
 PENDING = "pending review"
 """Stands where a person has not looked yet."""
 

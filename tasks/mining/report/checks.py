@@ -73,7 +73,7 @@ def findings(facts: MiningFacts, report: str) -> list[Finding]:
         *file_findings(facts.mined_parquet.parent, ["mined.parquet"]),
         *section_findings(report, SECTIONS),
         *word_findings(report, *WORDS),
-        *log_findings(log for log in logs(facts) if log.is_file()),
+        *log_findings(logs(facts)),
     ]
     if "match: yes" not in report.lower():
         found.append(Finding(level="warn", check="encoder", text="the report does not say Match: yes"))

@@ -87,7 +87,7 @@ class Side:
     labels: list[str] | None
     sidecar: Sidecar | None
     spec: Path | None
-    taken_from: str | None
+    taken_from: Path | None
 
     @property
     def counts(self) -> Counter[str]:
@@ -151,7 +151,7 @@ class MiningFacts:
     targets: Side
     pool: Side
     search_spec: Path | None
-    search_taken_from: str | None
+    search_taken_from: Path | None
     filter_line: str | None
     pairs: pd.DataFrame | None
     mined_parquet: Path

@@ -30,8 +30,8 @@ from tasks.mining.report.facts import (
 )
 from tasks.mining.summary import MiningSummary
 from tasks.spec import explained
+from tasks.taken_from import log_text, taken_from
 
-TAKEN_FROM = re.compile(r"^unchanged inputs: taken from (.+), computed by (.+)$", re.MULTILINE)
 NO_FILTER = re.compile(r"^.*filter_by_label.*label.*missing.*skipping.*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -44,10 +44,10 @@ def read_facts(folder: Path) -> MiningFacts:
     summary = _summary(folder)
     inputs = _inputs(folder)
     loop = _loop(folder, inputs)
-    log = _text(folder / f"{SEARCH}.log")
-    spec, taken_from = _origin(folder, SEARCH, log)
-    if taken_from:
-        log += _text(Path(taken_from) / f"{SEARCH}.log")
+    log = log_text(folder / f"{SEARCH}.log")
+    spec, earlier = _origin(folder, SEARCH)
+    if earlier:
+        log += log_text(earlier / f"{SEARCH}.log")
     line = NO_FILTER.search(log)
     mined = (loop.folder if loop else folder) / "mined.parquet"
     paths = _column(mined, "filepath")
@@ -61,7 +61,7 @@ def read_facts(folder: Path) -> MiningFacts:
         targets=_side(folder, "target")[0],
         pool=pool,
         search_spec=spec,
-        search_taken_from=taken_from,
+        search_taken_from=earlier,
         filter_line=line.group().strip() if line else None,
         pairs=_pairs(folder / "mined_pairs.parquet"),
         mined_parquet=mined,
@@ -119,9 +119,9 @@ def _side(folder: Path, side: str, wanted: Sequence[str] = ()) -> tuple[Side, li
     """A side, and the labels of the wanted paths in it."""
     stem = SIDES[side]
     parquet = folder / f"{stem}.parquet"
-    spec, taken_from = _origin(folder, stem, _text(folder / f"{stem}.log"))
+    spec, earlier = _origin(folder, stem)
     if not parquet.is_file():
-        return Side(parquet, None, [], None, None, spec, taken_from), [""] * len(wanted)
+        return Side(parquet, None, [], None, None, spec, earlier), [""] * len(wanted)
     columns = pq.read_schema(parquet).names
     labels = None
     if "label" in columns:
@@ -134,20 +134,16 @@ def _side(folder: Path, side: str, wanted: Sequence[str] = ()) -> tuple[Side, li
         labels=labels,
         sidecar=Sidecar.of(parquet),
         spec=spec,
-        taken_from=taken_from,
+        taken_from=earlier,
     )
     return one, [found.get(path, "") for path in wanted]
 
 
-def _origin(folder: Path, stem: str, log: str) -> tuple[Path | None, str | None]:
+def _origin(folder: Path, stem: str) -> tuple[Path | None, Path | None]:
     """The settings of a stage, and the folder that its files were taken from; a cached stage writes none."""
-    found = TAKEN_FROM.search(log)
-    spec = (Path(found[1]) if found else folder) / f"{stem}_spec.yaml"
-    return spec if spec.is_file() else None, found[1] if found else None
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = taken_from(folder / f"{stem}.log")
+    spec = (found.folder if found else folder) / f"{stem}_spec.yaml"
+    return spec if spec.is_file() else None, found.folder if found else None
 
 
 def _column(parquet: Path, name: str) -> list[Any] | None:

@@ -169,7 +169,7 @@ def _embedded(side: Side) -> str | None:
     return settings_of(side.spec).get("input_parquet")
 
 
-def _origin(taken_from: str | None) -> str:
+def _origin(taken_from: Path | None) -> str:
     return "reused, unchanged inputs" if taken_from else "computed in this run"
 
 

@@ -106,7 +106,7 @@ def _inputs(facts: RoutingFacts) -> str:
     ]
     text = "The split depends on nothing but these three inputs and the labels in them."
     if facts.taken_from:
-        text += f" They have not changed since an earlier equal run: {escaped(facts.taken_from)}."
+        text += f" They have not changed since an earlier equal run: {escaped(str(facts.taken_from))}."
     return f"{text}\n\n{table(('Input', 'Path', 'Notes'), rows)}"
 
 

@@ -37,7 +37,7 @@ def findings(facts: RoutingFacts, report: str) -> list[Finding]:
         *section_findings(report, _expected(facts)),
         *(Finding(level="warn", check="labels", text=text) for text in _told(facts, report)),
         *word_findings(report, *WORDS),
-        *log_findings([log] if log.is_file() else []),
+        *log_findings([log]),
     ]
 
 

@@ -14,6 +14,7 @@ from tasks.artifacts import existing_file, read_json
 from tasks.errors import InputError
 from tasks.routing.eligibility import compared
 from tasks.spec import explained
+from tasks.taken_from import TakenFrom, taken_from
 
 STAGE = "route"
 CLOSE = 2
@@ -65,7 +66,7 @@ class RoutingFacts:
         supported: labels that the generator makes; None when no file tells.
         mining_rows: rows of `mining_gaps.parquet`; None when the file is missing.
         generation_rows: the same of `anomalygen_gaps.parquet`.
-        taken_from: the line of the log that says where an unchanged result was taken from.
+        taken_from: where an unchanged result was taken from; None = routed here.
     """
 
     folder: Path
@@ -74,7 +75,7 @@ class RoutingFacts:
     supported: tuple[str, ...] | None
     mining_rows: int | None
     generation_rows: int | None
-    taken_from: str | None
+    taken_from: TakenFrom | None
 
     @property
     def mining_parquet(self) -> Path:
@@ -121,8 +122,6 @@ def read_facts(folder: Path) -> RoutingFacts:
     except ValidationError as error:
         raise InputError(f"{path} is no result of a routing: {explained(error)}") from error
     settings = _settings(folder / f"{STAGE}_spec.yaml")
-    log = folder / f"{STAGE}.log"
-    line = log.read_text(encoding="utf-8", errors="replace").strip() if log.is_file() else ""
     return RoutingFacts(
         folder=folder,
         split=split,
@@ -130,7 +129,7 @@ def read_facts(folder: Path) -> RoutingFacts:
         supported=split.supported_defects or settings.get("supported_defects"),
         mining_rows=_rows(folder / "mining_gaps.parquet"),
         generation_rows=_rows(folder / "anomalygen_gaps.parquet"),
-        taken_from=line if line.startswith("unchanged inputs:") else None,
+        taken_from=taken_from(folder / f"{STAGE}.log"),
     )
 
 
