@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from tests.docker_images import docker_engine, engine_image, orchestrator_image, python_base  # noqa: F401
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch comes: two workers share the cores as it is
 settings.register_profile("untimed", deadline=None)  # a loaded machine is no failure
 settings.load_profile("untimed")
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def fork_on_orders(work: Callable[..., None]) -> None:
 
 
 @contextmanager
-def children(module: str, environment: Mapping[str, str]) -> Iterator[Callable[..., int]]:
+def children(module: str, **environment: str) -> Iterator[Callable[..., int]]:
     """In the test: what has a child of the helper work, and gives its exit status."""
     command = [sys.executable, "-m", module]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -56,8 +56,7 @@ def _run_and_kill(prefect_server):
     """Runs a program on a workspace and kills it at a point; gives its exit status, negative when killed."""
     from prefect.settings import PREFECT_API_URL
 
-    environment = {"PREFECT_API_URL": PREFECT_API_URL.value(), "OMP_NUM_THREADS": "1"}
-    with children("tests.flows.killed_flow", environment) as run:
+    with children("tests.flows.killed_flow", PREFECT_API_URL=PREFECT_API_URL.value()) as run:
 
         def started(program, storage, *arguments, point=None):
             return run(

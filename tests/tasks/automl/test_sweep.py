@@ -645,7 +645,7 @@ BEGUN, TOLD, ROW = 4, 6, 8
 @pytest.fixture(scope="module", name="child")
 def _child():
     """Runs sweeps in processes that kill themselves at a point; gives their exit status."""
-    with children(HELPER, {"OMP_NUM_THREADS": "1"}) as run:
+    with children(HELPER) as run:
         yield lambda folder, algorithm, point=None: run(folder=str(folder), algorithm=algorithm, point=point)
 
 
