@@ -1,21 +1,24 @@
-"""A chat endpoint on loopback that says what a test wants it to say."""
+"""Chat endpoints on loopback that say what a test wants them to say."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Gives its answers in order, the last one for ever, and keeps what was asked."""
+    """Gives its answers in order, the last one `for_ever` or once, and keeps what was asked."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, for_ever):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answers, self.asked, self.paths, self.headers = list(answers), [], [], []
+        self.answers, self.for_ever = list(answers), for_ever
+        self.asked, self.paths, self.headers = [], [], []
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
 
@@ -25,7 +28,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.paths.append(self.path)
         self.server.headers.append(self.headers)
         answers = self.server.answers
-        status, text = answers.pop(0) if len(answers) > 1 else answers[0]
+        stays = self.server.for_ever and len(answers) == 1
+        status, text = answers[0] if stays else answers.pop(0)
         if status == "wait":
             time.sleep(text)
             return
@@ -45,10 +49,18 @@ def said(content):
     return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
 
 
+@pytest.fixture
+def serve(monkeypatch) -> Iterator[Callable[..., Endpoint]]:
+    """Starts endpoints that stand while the test lasts; the network counts as on."""
+    for name in ("HF_HUB_OFFLINE", "AIR_GAPPED"):
+        monkeypatch.delenv(name, raising=False)
+    with ExitStack() as servers:
+        yield lambda *answers, for_ever=False: servers.enter_context(_serving(*answers, for_ever=for_ever))
+
+
 @contextmanager
-def serving(*answers) -> Iterator[Endpoint]:
-    """An endpoint while a test lasts."""
-    server = Endpoint(*answers)
+def _serving(*answers, for_ever) -> Iterator[Endpoint]:
+    server = Endpoint(*answers, for_ever=for_ever)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

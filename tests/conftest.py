@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.chat_endpoint import serve  # noqa: F401
 from tests.docker_images import docker_engine, engine_image, orchestrator_image, python_base  # noqa: F401
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch comes: two workers share the cores as it is

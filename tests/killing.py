@@ -19,6 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MOST_SECONDS = 600
+"""A child that hangs is ended after these."""
+
 
 def kill_at(event: str, place: str, times: int) -> None:
     """Kill this process the n-th time that such a file is about to be written or renamed into place."""
@@ -44,6 +47,7 @@ def fork_on_orders(work: Callable[..., None]) -> None:
         child = os.fork()
         if child == 0:
             os.dup2(2, 1)  # the answers are the parent's to give
+            signal.alarm(MOST_SECONDS)
             if point:
                 kill_at(*point)
             status = 1

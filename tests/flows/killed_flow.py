@@ -6,7 +6,6 @@ import os
 import sys
 from importlib import import_module
 
-import torch
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from tasks.registry import ACTIONS
@@ -44,5 +43,4 @@ if __name__ == "__main__":
         import_module(module)
     for action in ACTIONS:
         action.code  # noqa: B018 - imports it
-    torch.set_num_threads(1)
     fork_on_orders(run)

@@ -192,7 +192,7 @@ def test_a_second_process_on_the_folder_is_refused_in_one_line(workspace, tmp_pa
 
     folder = tmp_path / "sweep"
     folder.mkdir()
-    environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()}
     command = [sys.executable, "-c", PROGRAM, str(workspace), str(folder)]
     with FileLock(folder / ".lock"):
         second = subprocess.run(

@@ -2,7 +2,6 @@ import json
 import logging
 import socket
 import traceback
-from contextlib import ExitStack
 
 import pytest
 
@@ -10,7 +9,7 @@ from tasks.automl.llm import LlmProposer, LlmSettings, ProposerFailed
 from tasks.automl.space import Parameter, Space
 from tasks.automl.trial import Failure, Outcome, Row, SweepMetric
 from tasks.errors import InputError
-from tests.chat_endpoint import said, serving
+from tests.chat_endpoint import said
 
 FAR = SweepMetric(name="far_pct", direction="minimise", unit="%")
 SPACE = Space(
@@ -27,14 +26,6 @@ SPACE = Space(
 )
 GOOD = {"lr": 3e-5, "k": 3, "augment": False}
 KEY = "sk-planted-0123456789"
-
-
-@pytest.fixture
-def serve(monkeypatch):
-    for name in ("HF_HUB_OFFLINE", "AIR_GAPPED"):
-        monkeypatch.delenv(name, raising=False)
-    with ExitStack() as servers:
-        yield lambda *answers: servers.enter_context(serving(*answers))
 
 
 def proposer(endpoint, **fields):

@@ -1,6 +1,6 @@
 import json
 import logging
-from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,17 +9,15 @@ from PIL import Image
 from tasks.gap_analysis.spot_check import SpotCheck, spot_check
 from tasks.gap_analysis.spot_check.judges import VERDICTS
 from tasks.gap_analysis.spot_check.model import verdict_in
-from tests.chat_endpoint import said, serving
+from tests.chat_endpoint import said
 
 KEY = "sk-planted-0123456789"
 
 
-@pytest.fixture
-def serve(monkeypatch):
-    for name in ("HF_HUB_OFFLINE", "AIR_GAPPED"):
-        monkeypatch.delenv(name, raising=False)
-    with ExitStack() as servers:
-        yield lambda *answers: servers.enter_context(serving(*answers))
+@pytest.fixture(name="serve")
+def _serve(serve):
+    """The last answer for ever: one for each sample that is looked at."""
+    return partial(serve, for_ever=True)
 
 
 @pytest.fixture
