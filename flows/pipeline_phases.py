@@ -18,6 +18,7 @@ from tasks.artifacts import write_text, write_yaml
 from tasks.automl.best_rec import read as read_best_rec
 from tasks.automl.settings import SweepSettings
 from tasks.automl.winner import NoWinner
+from tasks.deft.state import STATE_FILE
 from tasks.errors import DeftError, StageFailed
 from tasks.pipeline.facts import LoopOutcome, Registered, Stage, SweepResult, TunedModel
 from tasks.pipeline.handover import APPROVED, Journal, place_spec
@@ -253,7 +254,7 @@ class Pipeline:
             "trials of phase 1": "automl_phase1/trials.csv",
             "quality check of phase 1": "automl_phase1/quality_check.json",
             "hand-over": "handoff12.json",
-            "loop state": "deft_state.json",
+            "loop state": STATE_FILE,
             "trials of phase 3": "final_automl/trials.csv",
             "quality check of phase 3": "final_automl/quality_check.json",
             "best model": "best_model.json",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.deft.report import render as render_loop
 from tasks.deft.run import Run
 from tasks.deft.stages import BASELINE
 from tasks.deft.state import STATE_FILE, DeftState
@@ -34,14 +35,12 @@ def reporting(folder: Path) -> Iterator[None]:
 
 def report_loop(run: Run, *, require_terminal: bool = False) -> None:
     """Render what the last commit changed; the page of the run shows trajectory and stage report."""
-    from tasks.deft.report import render  # charts and pages: not what a flow needs to begin
-
     with reporting(run.folder):
         state = run.state
         event = state.events[-1]
         if event.iter != BASELINE:
             write_summary(run.folder, state, event.iter)
-        page = render(run.folder, require_terminal=require_terminal)[0]
+        page = render_loop(run.folder, require_terminal=require_terminal)[0]
         if event.stage == "evaluate" or event.status == "error" or require_terminal:
             publish_markdown("deft-loop", _loop_page(run, state, page), status_line(state))
         report = getattr(state.phase(event.iter), STAGE_REPORTS.get(event.stage, ""), None)
@@ -51,10 +50,9 @@ def report_loop(run: Run, *, require_terminal: bool = False) -> None:
 
 def report_pipeline(folder: Path) -> Path | None:
     """Render the page of a pipeline run, and of its loop, which may hold a model that came after it."""
-    from tasks.deft.report import render as render_loop
-    from tasks.pipeline.report import render
-
     with reporting(folder):
+        from tasks.pipeline.report import render  # sweeps and templates: not what a loop needs to begin
+
         if (folder / STATE_FILE).is_file():
             render_loop(folder)
         return render(folder)

@@ -37,7 +37,7 @@ from tasks.gap_analysis.spot_check import spot_check as look
 from tasks.gap_analysis.spot_check.inputs import embeddings_beside
 from tasks.gap_analysis.spot_check.judges import PENDING
 from tasks.gap_analysis.spot_check.verdicts import VERDICTS_CSV, read_verdicts, write_verdicts
-from tasks.gap_analysis.vcn_files import SAMPLES, UNREACHABLE
+from tasks.gap_analysis.vcn_files import SAMPLES, SPOT_CHECK, UNREACHABLE
 from tasks.publishing import publish_file
 
 logger = logging.getLogger("deft.flow")
@@ -115,7 +115,7 @@ def record(folder: Path, rows: Rows, verdicts: Mapping[int, str], by: str) -> Pa
     said = read_verdicts(file)
     for number, word in verdicts.items():
         said = said.with_verdict(rows[number], word, by)
-    every = rows_of(folder / "spot_check.json")
+    every = rows_of(folder / SPOT_CHECK)
     return write_verdicts(file, every.values(), said)
 
 

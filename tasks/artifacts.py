@@ -72,6 +72,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
     return write_text(path, text.getvalue())
 
 
+def log_text(log: Path) -> str:
+    """The text of a log, empty where there is none; a byte that is no text costs nothing but itself."""
+    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+
+
 def read_json(path: Path) -> Any:
     """The parsed JSON file.
 

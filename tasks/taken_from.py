@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.artifacts import log_text
+
 _LINE = re.compile(r"^unchanged inputs: taken from (.+), computed by (.+)$", re.MULTILINE)
 
 
@@ -24,8 +26,3 @@ def taken_from(log: Path) -> TakenFrom | None:
     """What the log of a stage says; None where it was computed here, or has left no log."""
     found = _LINE.search(log_text(log))
     return TakenFrom(Path(found[1]), found[2]) if found else None
-
-
-def log_text(log: Path) -> str:
-    """The text of a log, empty where there is none; a byte that is no text costs nothing but itself."""
-    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.automl.files import Dimension, SweepFiles, read_sweep
-from tasks.automl.table import ENOUGH
+from tasks.automl.table import ENOUGH, TRIALS_CSV
 from tasks.automl.trial import Row
 from tasks.automl.words import amount, better, duration, keys, meaning, metric_name
 from tasks.reports.page import write_page
@@ -27,7 +27,7 @@ SOURCES = {
     "rerun": "winner again, other seed",
 }
 LINKS = {
-    "trials as a table": "trials.csv",
+    "trials as a table": TRIALS_CSV,
     "what was searched": "study.json",
     "choice of the winner": "quality_check.json",
     "winner for other programs": "best_rec.json",

@@ -14,6 +14,7 @@ from tasks.artifacts import read_json
 from tasks.automl.report import charts_of, value_of
 from tasks.automl.report import headline as sweep_headline
 from tasks.automl.words import amount, duration, keys, meaning, metric_name
+from tasks.deft.state import STATE_FILE
 from tasks.errors import InputError
 from tasks.pipeline.facts import Stage
 from tasks.pipeline.files import SWEEPS, PipelineFiles, read_pipeline
@@ -50,7 +51,7 @@ LINKS: tuple[tuple[str, str], ...] = (
     ("summary that was approved", "preflight_summary.md"),
     ("summary of the run as text", "PIPELINE_SUMMARY.md"),
     ("hand-over from phase 1 to the loop", "handoff12.json"),
-    ("state of the loop", "deft_state.json"),
+    ("state of the loop", STATE_FILE),
     ("study of phase 1", "automl_phase1/study.json"),
     ("quality check of phase 1", "automl_phase1/quality_check.json"),
     ("study of phase 3", "final_automl/study.json"),

@@ -10,10 +10,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.artifacts import write_json
+from tasks.artifacts import log_text, write_json
 from tasks.errors import StageFailed, listed
 from tasks.reports.markdown import sections, table_rows, word_count
-from tasks.taken_from import log_text
 
 logger = logging.getLogger("deft")
 

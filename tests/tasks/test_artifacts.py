@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tasks.artifacts import (
     Artifact,
     existing_file,
+    log_text,
     only_grown,
     read_json,
     sha256_of_all,
@@ -108,3 +109,9 @@ def test_a_file_with_more_at_its_end_has_only_grown(tmp_path_factory, content, m
         assert not only_grown(file, sha256, size)
     file.unlink()
     assert not only_grown(file, sha256, size)
+
+
+def test_text_of_a_log_that_is_absent_or_no_text(tmp_path):
+    (tmp_path / "stage.log").write_bytes(b"\xff searched\n")
+    assert log_text(tmp_path / "stage.log").endswith(" searched\n")
+    assert log_text(tmp_path / "none.log") == ""

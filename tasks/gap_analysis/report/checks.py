@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.artifacts import read_json
+from tasks.artifacts import log_text, read_json
 from tasks.dataset.table import PASS
 from tasks.errors import InputError
 from tasks.gap_analysis.report import FEWEST_WORDS, MOST_WORDS, REPORT
@@ -209,6 +209,5 @@ def _is_number(text: str) -> bool:
 
 
 def _said_unreachable(folder: Path) -> Iterator[Finding]:
-    log = folder / LOG
-    if log.is_file() and _NO_THRESHOLD.search(log.read_text(encoding="utf-8", errors="replace")):
+    if _NO_THRESHOLD.search(log_text(folder / LOG)):
         yield _finding("log", f"{LOG} says that no threshold achieves the target, yet {METRICS} has one")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from tasks.artifacts import existing_file, read_json
+from tasks.artifacts import existing_file, log_text, read_json
 from tasks.embedding.sidecar import Sidecar
 from tasks.errors import InputError
 from tasks.mining.ledger import Selection
@@ -30,7 +30,7 @@ from tasks.mining.report.facts import (
 )
 from tasks.mining.summary import MiningSummary
 from tasks.spec import explained
-from tasks.taken_from import log_text, taken_from
+from tasks.taken_from import taken_from
 
 NO_FILTER = re.compile(r"^.*filter_by_label.*label.*missing.*skipping.*$", re.IGNORECASE | re.MULTILINE)
 

@@ -30,14 +30,13 @@ FILES = ("mining_gaps.parquet", "anomalygen_gaps.parquet", "routing_summary.txt"
 
 def findings(facts: RoutingFacts, report: str) -> list[Finding]:
     """All that is amiss with the report or with what it reports on."""
-    log = facts.folder / f"{STAGE}.log"
     return [
         *file_findings(facts.folder, FILES),
         *(Finding(level="error", check="counts", text=text) for text in _sums(facts)),
         *section_findings(report, _expected(facts)),
         *(Finding(level="warn", check="labels", text=text) for text in _told(facts, report)),
         *word_findings(report, *WORDS),
-        *log_findings([log]),
+        *log_findings([facts.folder / f"{STAGE}.log"]),
     ]
 
 
