@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from tests.serving import serving
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -55,17 +56,6 @@ def serve(monkeypatch) -> Iterator[Callable[..., Endpoint]]:
     for name in ("HF_HUB_OFFLINE", "AIR_GAPPED"):
         monkeypatch.delenv(name, raising=False)
     with ExitStack() as servers:
-        yield lambda *answers, for_ever=False: servers.enter_context(_serving(*answers, for_ever=for_ever))
-
-
-@contextmanager
-def _serving(*answers, for_ever) -> Iterator[Endpoint]:
-    server = Endpoint(*answers, for_ever=for_ever)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        yield lambda *answers, for_ever=False: servers.enter_context(
+            serving(Endpoint(*answers, for_ever=for_ever))
+        )
