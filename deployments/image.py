@@ -68,7 +68,7 @@ class Recipe(BaseModel):
         """The arguments of the Dockerfile."""
         return {
             "BASE": self.base,
-            "EXTRA": "[engine]" if self.engine else "",
+            "EXTRA": "[engine]" if self.engine else "[huggingface]",
             "PIP_EXTRA_INDEX_URL": self.index,
             "PIP_NO_INDEX": "1" if self.build_network() == "none" else "",
             "VERSION": version("deft-flows"),
@@ -182,7 +182,8 @@ def check(recipe: Recipe) -> None:
     if recipe.wheels is not None and not list(recipe.wheels.glob("*.whl")):
         raise InputError(
             f"{recipe.wheels} has no wheels; make some: "
-            "pip wheel -w FOLDER -c constraints.txt '.[engine]' on a machine like the base"
+            f"pip wheel -w FOLDER -c constraints.txt '.{recipe.build_arguments()['EXTRA']}' on a machine "
+            "like the base"
         )
     if "@" in urlsplit(recipe.index).netloc:
         raise UsageError(

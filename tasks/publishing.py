@@ -1,4 +1,4 @@
-"""What the pages of the Prefect server show of a run: artifacts of Markdown, tables and progress.
+"""What the pages of the Prefect server show of a run: its log, artifacts of Markdown, tables and progress.
 
 Nothing here raises: a stage that has its result never fails because a page about it could not be stored.
 """
@@ -20,6 +20,8 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 
 from tasks.reports.markdown import Raw, code, escaped, table
@@ -198,3 +200,21 @@ def _update(artifact: UUID, data: float, description: str) -> None:
             client.update_artifact(artifact, ArtifactUpdate(data=data, description=description))
     except Exception as error:  # noqa: BLE001 - as above
         logger.warning("progress is not shown in the server: %s: %s", type(error).__name__, error)
+
+
+class _RunLog(APILogHandler):
+    """Sends what is said to the log of the Prefect run that it belongs to."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if FlowRunContext.get() or TaskRunContext.get():
+            super().emit(record)
+
+
+def _send_messages_to_the_run() -> None:
+    everything = logging.getLogger("deft")
+    if not any(isinstance(handler, _RunLog) for handler in everything.handlers):
+        everything.addHandler(_RunLog(logging.INFO))
+        everything.setLevel(logging.INFO)
+
+
+_send_messages_to_the_run()

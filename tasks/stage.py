@@ -16,7 +16,6 @@ from typing import Any
 from prefect import task
 from prefect.blocks.core import Block
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
@@ -261,21 +260,3 @@ def _check_success(
     written = [path for path in outputs if path.name != STATUS_FILE]
     if written and all(before.get(path) == path.stat().st_mtime_ns for path in written):
         raise StageFailed(f"{title} reported success, but wrote nothing: {written[0]} is from an earlier run")
-
-
-class _RunLog(APILogHandler):
-    """Sends what the stages say to the log of the Prefect run that they belong to."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if FlowRunContext.get() or TaskRunContext.get():
-            super().emit(record)
-
-
-def _send_messages_to_the_run() -> None:
-    everything = logging.getLogger("deft")
-    if not any(isinstance(handler, _RunLog) for handler in everything.handlers):
-        everything.addHandler(_RunLog(logging.INFO))
-        everything.setLevel(logging.INFO)
-
-
-_send_messages_to_the_run()

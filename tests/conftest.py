@@ -10,7 +10,13 @@ import pytest
 from hypothesis import settings
 
 from tests.chat_endpoint import serve  # noqa: F401
-from tests.docker_images import docker_engine, engine_image, orchestrator_image, python_base  # noqa: F401
+from tests.docker_images import (  # noqa: F401
+    docker_engine,
+    engine_image,
+    orchestrator_image,
+    python_base,
+    training_base,
+)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch comes: two workers share the cores as it is
 settings.register_profile("untimed", deadline=None)  # a loaded machine is no failure

@@ -96,19 +96,43 @@ def orchestrator_image(docker_engine: docker.DockerClient, tmp_path_factory: pyt
     return our_image(docker_engine, tmp_path_factory.mktemp("orchestrator"), engine=False)
 
 
+@pytest.fixture(scope="session")
+def training_base(docker_engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Tag of an image that plays NVIDIA's: torch and all that a project asks pip for; pip has no index there.
+
+    Of timm, which only some models need, it has the name alone.
+    """
+    folder = tmp_path_factory.mktemp("training")
+    below, contents = our_base(docker_engine, folder, "engine")
+    there = {package.name for package in needed_packages("engine")}
+    packages = [one for one in with_needed("accelerate", "datasets", "pycocotools") if one.name not in there]
+    tag, contents = "deft-test/training-base:1", f"1-{contents[:32]}-{named(packages)[:32]}"
+
+    def build() -> None:
+        with tempfile.TemporaryFile() as layer, tempfile.TemporaryFile() as context:
+            with tarfile.open(fileobj=layer, mode="w", dereference=True) as tar:
+                for file, place in package_files(packages, folder):
+                    tar.add(file, place, recursive=False, filter=owned_by_root)
+                add_text(tar, f"{PACKAGES}/timm-1.0.31.dist-info/METADATA", "Name: timm\nVersion: 1.0.31\n")
+            label = f"LABEL deft-test=1 {CONTENTS}={contents}"
+            lines = [f"FROM {below}", "ADD layer.tar /", "ENV PIP_NO_INDEX=1", label]
+            with tarfile.open(fileobj=context, mode="w") as tar:
+                add_text(tar, "Dockerfile", "\n".join(lines))
+                entry = tarfile.TarInfo("layer.tar")
+                entry.size = layer.tell()
+                layer.seek(0)
+                tar.addfile(entry, layer)
+            context.seek(0)
+            docker_engine.images.build(fileobj=context, custom_context=True, tag=tag, rm=True)
+
+    return made_once(docker_engine, tag, contents, build)
+
+
 def our_image(client: docker.DockerClient, folder: Path, *, engine: bool) -> str:
     """Tag of one of our images on a base with all packages that it needs, so that no network is used."""
     name = "engine" if engine else "orchestrator"
-    packages = needed_packages("engine" if engine else None)
-    base, tag = f"deft-test/{name}-base:1", f"deft-test/{name}:1"
-    listed = "\n".join(sorted(f"{package.name}=={package.version}" for package in packages))
-    contents = sha256(listed.encode()).hexdigest()
-    made_once(
-        client,
-        base,
-        contents,
-        lambda: import_image(client, base, contents, [*base_files(), *package_files(packages, folder)]),
-    )
+    base, contents = our_base(client, folder, name)
+    tag = f"deft-test/{name}:1"
     with (folder / "context").open("w+b") as context:
         write_context(context, ROOT, None)
         sources = sha256(contents.encode() + source_bytes(context)).hexdigest()
@@ -119,6 +143,25 @@ def our_image(client: docker.DockerClient, folder: Path, *, engine: bool) -> str
         build_image(client, recipe)
 
     return made_once(client, tag, sources, build)
+
+
+def our_base(client: docker.DockerClient, folder: Path, name: str) -> tuple[str, str]:
+    """Tag of the base of `engine` or `orchestrator`, and what names the packages in it."""
+    packages = needed_packages({"engine": "engine", "orchestrator": "huggingface"}[name])
+    base, contents = f"deft-test/{name}-base:1", named(packages)
+    made_once(
+        client,
+        base,
+        contents,
+        lambda: import_image(client, base, contents, [*base_files(), *package_files(packages, folder)]),
+    )
+    return base, contents
+
+
+def named(packages: Iterable[Distribution]) -> str:
+    """A digest of the names and versions of packages."""
+    listed = "\n".join(sorted(f"{package.name}=={package.version}" for package in packages))
+    return sha256(listed.encode()).hexdigest()
 
 
 def make_wheel(folder: Path) -> None:
@@ -135,10 +178,15 @@ def source_bytes(context: IO[bytes]) -> bytes:
         )
 
 
-def needed_packages(extra: str | None) -> list[Distribution]:
+def needed_packages(extra: str) -> list[Distribution]:
     """The installed distributions that ours needs, with this extra of it, and pip."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(project["optional-dependencies"][extra] if extra else []), "pip"]
+    return with_needed(*project["dependencies"], *project["optional-dependencies"][extra], "pip")
+
+
+def with_needed(*requirements: str) -> list[Distribution]:
+    """Installed distributions, and all that they need."""
+    wanted = list(requirements)
     found: dict[tuple[str, str], Distribution] = {}
     while wanted:
         requirement = Requirement(wanted.pop())
@@ -217,16 +265,24 @@ def add_skeleton(tar: tarfile.TarFile) -> None:
         entry = tarfile.TarInfo(name)
         entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
         tar.addfile(entry)
-    users = b"root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n"
-    entry = tarfile.TarInfo("etc/passwd")
-    entry.size = len(users)
-    tar.addfile(entry, io.BytesIO(users))
+    add_text(
+        tar,
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    )
     links = {"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64"}
     links |= {f"usr/local/bin/{name}": PYTHON for name in ("python", "python3")}
     for name, target in links.items():
         entry = tarfile.TarInfo(name)
         entry.type, entry.linkname = tarfile.SYMTYPE, target
         tar.addfile(entry)
+
+
+def add_text(tar: tarfile.TarFile, place: str, text: str) -> None:
+    """A file with this text."""
+    entry = tarfile.TarInfo(place)
+    entry.size = len(text.encode())
+    tar.addfile(entry, io.BytesIO(text.encode()))
 
 
 def base_files() -> Iterator[tuple[Path, str]]:

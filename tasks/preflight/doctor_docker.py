@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import DeftError
 from tasks.preflight.containers import AMD64_ONLY
 from tasks.preflight.doctor_host import IMAGES, Found, Host, dotted, program_version, version_in
 from tasks.preflight.doctor_machine import TOOLKIT_SETUP, room
@@ -131,7 +132,23 @@ def _probed(host: Host, command: list[str]) -> Found:
     image, client = host.image(IMAGES[host.engine][0]), host.look.docker_client
     if client is None or not image.image_id:
         return Found("unknown", f"cannot be tried without {'a daemon' if client is None else image.uri}")
-    return judged(*_container(client, image.uri, command))
+    status, said = _container(client, image.uri, command)
+    return judged(status, " ".join(said.split())[-SAID:])
+
+
+def said_in_container(host: Host, command: list[str]) -> str:
+    """What a command prints in a container with GPUs, for a process that is in one without them itself.
+
+    Raises:
+        DeftError: it ends with an error, or the image is not on the Docker host.
+    """
+    image, client = host.image(IMAGES[host.engine][0]), host.look.docker_client
+    if client is None or not image.image_id:
+        raise DeftError(f"no {command[0]} here, and no image {image.uri} to ask one in: deft image")
+    status, said = _container(client, image.uri, command)
+    if status:
+        raise DeftError(f"{command[0]} in a container: {' '.join(said.split())[-SAID:]}")
+    return said
 
 
 def judged(status: int, said: str) -> Found:
@@ -144,7 +161,7 @@ def judged(status: int, said: str) -> Found:
 
 
 def _container(client: Any, uri: str, command: list[str]) -> tuple[int, str]:
-    """The exit status of a short container with GPUs and without network, and the end of what it said."""
+    """The exit status of a short container with GPUs and without network, and what it said."""
     from docker.errors import APIError  # type: ignore[import-untyped]
     from docker.types import DeviceRequest  # type: ignore[import-untyped]
 
@@ -164,7 +181,7 @@ def _container(client: Any, uri: str, command: list[str]) -> tuple[int, str]:
         status = int(container.wait(timeout=CONTAINER_TIMEOUT)["StatusCode"])
         said = container.logs().decode(errors="replace")
     except APIError as error:
-        return 1, " ".join(str(error.explanation or error).split())[-SAID:]
+        return 1, str(error.explanation or error)
     finally:
         container.remove(force=True)
-    return status, " ".join(said.split())[-SAID:]
+    return status, said

@@ -91,11 +91,11 @@ def test_build_with_wheels_uses_no_network_unless_one_is_named(wheels):
     assert [recipe.build_arguments()["PIP_NO_INDEX"] for recipe in (plain, offline, both)] == ["", "1", ""]
 
 
-def test_orchestrator_takes_no_extra():
+def test_orchestrator_has_no_torch_but_what_a_fine_tuning_asks_the_hub_with():
     extras = [
         Recipe(tag="t:1", base="b:1", engine=engine).build_arguments()["EXTRA"] for engine in (True, False)
     ]
-    assert extras == ["[engine]", ""]
+    assert extras == ["[engine]", "[huggingface]"]
 
 
 @pytest.mark.parametrize("key", [NATIVE, ORCHESTRATOR, BASE, BASE_CPU])
