@@ -1,4 +1,4 @@
-"""The command `deft approve`: see which runs wait for an approval, and answer one."""
+"""The command `deft approve`: see which runs wait for a person's yes or choice, and answer one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
+FORMS = ("Approval", "Decision")
+"""Titles of the forms that are answered here: of flows/approval.py, and of flows/finetune_huggingface.py."""
 
-def approve(
+
+def approve(  # noqa: PLR0913 (the options of a command)
     run: Annotated[
         str | None, typer.Argument(help="name or id of the run, or the first characters of its id")
     ] = None,
+    *,
     reject: Annotated[bool, typer.Option("--reject", help="say no: the run ends")] = False,
+    choice: Annotated[str | None, typer.Option(help="which one, where the run offers several")] = None,
     note: Annotated[str, typer.Option(help="why; kept with the run")] = "",
     max_iterations: Annotated[int | None, typer.Option(min=1, help="other rounds of improvement")] = None,
     phase1_trials: Annotated[int | None, typer.Option(min=1, help="other trials in phase 1")] = None,
@@ -32,10 +37,11 @@ def approve(
     per_job_minutes: Annotated[float | None, typer.Option(help="minutes of one training")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask whether you mean it")] = False,
 ) -> None:
-    """List the runs that wait for an approval, or show the summary of one and approve it.
+    """List the runs that wait for a person, or show what one asks and approve it.
 
-    With a correction (--max-iterations and the like) nothing starts yet: the summary is made again with it,
-    and the run asks again.
+    A run that offers several ways wants to know which: --choice, or it is asked here. With a correction
+    (--max-iterations and the like) nothing starts yet: the summary is made again with it, and the run asks
+    again.
     """
     corrections = {
         name: value
@@ -47,15 +53,16 @@ def approve(
         }.items()
         if value is not None
     }
-    if run is None and (reject or note or corrections or yes):
+    changes = corrections if choice is None else {"choice": choice, **corrections}
+    if run is None and (reject or note or changes or yes):
         raise UsageError("no run named to answer: 'deft approve' alone lists those that wait")
-    if reject and corrections:
-        raise UsageError("--reject ends the run, a correction has it ask again: give one of them")
+    if reject and changes:
+        raise UsageError("--reject ends the run, a choice or a correction does not: give one of them")
     with _server() as client:
         if run is None:
             _list(client)
         else:
-            _answer(client, run, {"approve": not reject, "note": note, **corrections}, yes)
+            _answer(client, run, {"approve": not reject, "note": note, **changes}, yes)
 
 
 @contextmanager
@@ -115,11 +122,16 @@ def _answer(client: SyncPrefectClient, word: str, answer: dict[str, Any], yes: b
     run = _find(client, word)
     keyset = _keyset(run)
     assert keyset is not None
+    form = _form(client, run.id, keyset)
+    _check(run.name, answer, form)
     _show(summary_in(json.loads(client.read_flow_run_input(run.id, keyset["description"]))))
-    verb = "correct" if len(answer) > 2 else "approve" if answer["approve"] else "reject"
+    answer |= _choice(run.name, answer, _choices(form))
+    chosen = f" with {answer['choice']!r}" if answer["approve"] and "choice" in answer else ""
+    corrected = answer.keys() - {"approve", "note", "choice"}
+    verb = "correct" if corrected else "approve" if answer["approve"] else "reject"
     if not yes and not sys.stdin.isatty():
         raise UsageError("nothing was sent: nobody can be asked here, this is no terminal; add --yes")
-    if not yes and not typer.confirm(f"{verb} run {run.name}?"):
+    if not yes and not typer.confirm(f"{verb} run {run.name}{chosen}?"):
         typer.echo("nothing was sent; the run goes on waiting")
         raise typer.Exit(1)
     if _keyset(client.read_flow_run(run.id)) != keyset:
@@ -129,12 +141,54 @@ def _answer(client: SyncPrefectClient, word: str, answer: dict[str, Any], yes: b
         raise DeftError(f"run {run.name} does not take the answer: {_reason(done)}")
     typer.echo(
         {
-            "approve": f"approved; run {run.name} goes on",
+            "approve": f"approved{chosen}; run {run.name} goes on",
             "reject": f"rejected; run {run.name} ends",
             "correct": f"corrected, nothing is approved yet; run {run.name} makes the summary again and asks "
             f"again: deft approve {run.name}",
         }[verb]
     )
+
+
+def _form(client: SyncPrefectClient, run_id: UUID, keyset: dict[str, str]) -> dict[str, Any]:
+    """The JSON schema of what a run that waits wants to know."""
+    form: dict[str, Any] = json.loads(client.read_flow_run_input(run_id, keyset["schema"]))
+    return form
+
+
+def _choices(form: dict[str, Any]) -> list[str]:
+    """What a form offers to choose from; nothing where it asks for a plain yes or no."""
+    field = form["properties"].get("choice", {})
+    return field.get("enum") or [field["const"]] if field else []
+
+
+def _check(name: str, answer: dict[str, Any], form: dict[str, Any]) -> None:
+    """Raises `UsageError` where an answer holds what the form does not ask for, or what it does not offer."""
+    unasked = [f"--{key.replace('_', '-')}" for key in answer if key not in form["properties"]]
+    if unasked:
+        raise UsageError(f"run {name} does not ask for {listed(unasked)}: see 'deft approve {name}'")
+    choices = _choices(form)
+    if "choice" in answer and answer["choice"] not in choices:
+        raise UsageError(f"--choice {answer['choice']!r} is not offered: choose one of {listed(choices)}")
+
+
+def _choice(name: str, answer: dict[str, Any], choices: list[str]) -> dict[str, str]:
+    """The choice that an answer lacks: the person's, or, for a no, any, since the form wants one."""
+    if not choices or "choice" in answer:
+        return {}
+    if not answer["approve"]:
+        return {"choice": choices[0]}
+    typer.echo("\n".join(f"{number}. {choice}" for number, choice in enumerate(choices, start=1)))
+    if not sys.stdin.isatty():
+        raise UsageError(f"nothing was sent: run {name} wants to know which; add --choice and --yes")
+
+    def offered(text: str) -> str:
+        if text in choices:
+            return text
+        if not text.isdecimal() or not 1 <= int(text) <= len(choices):
+            raise typer.BadParameter(f"give a number from 1 to {len(choices)}")
+        return choices[int(text) - 1]
+
+    return {"choice": typer.prompt("which", value_proc=offered)}
 
 
 def _reason(done: Any) -> str:
@@ -169,18 +223,13 @@ def _uuid(word: str) -> list[UUID]:
 
 
 def _waiting(client: SyncPrefectClient) -> list[FlowRun]:
-    """The runs that stand at our gate, not at a pause of another kind, and can still be answered.
-
-    Newest first.
-    """
-    from flows.approval import Approval
-
+    """The runs that ask with one of `FORMS`, not something else, and can still be answered; newest first."""
     return [
         run
         for run in _runs(client, state={"type": {"any_": ["PAUSED"]}})
         if (keyset := _keyset(run))
         and not _expired(run)
-        and json.loads(client.read_flow_run_input(run.id, keyset["schema"])).get("title") == Approval.__name__
+        and _form(client, run.id, keyset).get("title") in FORMS
     ]
 
 

@@ -10,6 +10,7 @@ FLOWS = {
     "gap-analysis-vlm-bcq": "flows.gap_analysis_vlm_bcq:gap_analysis_vlm_bcq",
     "spot-check": "flows.spot_check:spot_check",
     "mine-aoi-images": "flows.mine_aoi_images:mine_aoi_images",
+    "finetune-huggingface": "flows.finetune_huggingface:finetune_huggingface",
     "run-action": "flows.run_action:run_action",
 }
 """Every flow by its name, with where its code lies."""

@@ -159,20 +159,32 @@ def _ask(run: FlowRun, description: str, token: str, key: str, timeout_seconds: 
         run.name,
         run.id,
     )
+    late = (
+        f"nobody approved run {run.name} within {timeout_seconds} s: start it again and answer it with "
+        f"'deft approve', or start it with approval_token={token}"
+    )
+    empty = (
+        f"run {run.name} was resumed without an answer to its approval gate: start it again and answer "
+        "it with 'deft approve' or the Resume button"
+    )
+    return answer_or_fail(run, form, key, timeout_seconds, late=late, empty=empty)
+
+
+def answer_or_fail(
+    run: FlowRun, form: type[Form], key: str, timeout_seconds: int, *, late: str, empty: str
+) -> Form:
+    """The filled form; a run that nobody answered in time is shown as failed, with `late` for its reason.
+
+    Raises:
+        DeftError: `late`, or `empty` where the run was resumed without an answer.
+    """
     try:
         return wait_for_answer(run, form, key, timeout_seconds)
     except FlowPauseTimeout:
-        text = (
-            f"nobody approved run {run.name} within {timeout_seconds} s: start it again and answer it with "
-            f"'deft approve', or start it with approval_token={token}"
-        )
-        _fail(run, text)
-        raise DeftError(text) from None
+        _fail(run, late)
+        raise DeftError(late) from None
     except ValidationError:
-        raise DeftError(
-            f"run {run.name} was resumed without an answer to its approval gate: start it again and answer "
-            "it with 'deft approve' or the Resume button"
-        ) from None
+        raise DeftError(empty) from None
 
 
 def _fail(run: FlowRun, text: str) -> None:

@@ -19,10 +19,17 @@ from typer.testing import CliRunner
 
 from deployments.approve import approve
 from flows.approval import decide
+from flows.finetune_huggingface import asking
 from tasks.errors import DeftError, UsageError
+from tasks.huggingface.asking import Answer, Question
 
 SUMMARY = "# Preflight summary\n\nApprove all three phases."
 TOKEN = "9f86d081884c7d659a2feaa0c55ad015"  # noqa: S105
+
+PLAIN = Question(key="train-failed-3", title="train failed: *NaN*", text="Mend it, then approve.")
+WAYS = Question(
+    key="lora", title="All of it, or LoRA?", text="It is large.", choices=("all weights", "LoRA", "7")
+)
 
 COMMAND = "from deployments.cli import main; main()"
 
@@ -89,6 +96,12 @@ class Waiting:
 @pytest.fixture
 def waiting(prefect_server):
     return Waiting()
+
+
+@pytest.fixture(name="asks")
+def _asks(prefect_server):
+    """Has a run ask a question of a fine-tuning."""
+    return lambda question: Waiting(wait=lambda: asking(60)(question))
 
 
 def answer(*words):
@@ -164,13 +177,62 @@ def test_without_a_terminal_the_summary_is_shown_and_nothing_sent(waiting):
     assert waiting.name in answer().output
 
 
-@pytest.mark.parametrize("words", [["--yes"], ["--reject"], ["--note", "x"], ["--max-iterations", "2"]])
+@pytest.mark.parametrize(
+    "words", [["--yes"], ["--reject"], ["--note", "x"], ["--max-iterations", "2"], ["--choice", "x"]]
+)
 def test_answer_without_a_run(words):
     assert "no run named" in one_line(answer(*words), UsageError)
 
 
-def test_reject_with_a_correction():
-    assert "give one of them" in one_line(answer("any", "--reject", "--phase1-trials", "2"), UsageError)
+@pytest.mark.parametrize("words", [["--phase1-trials", "2"], ["--choice", "LoRA"]])
+def test_reject_with_a_correction_or_choice(words):
+    assert "give one of them" in one_line(answer("any", "--reject", *words), UsageError)
+
+
+def test_question_with_a_plain_yes_or_no(asks):
+    run = asks(PLAIN)
+    assert run.name in answer().output
+    done = answer(run.name, "--yes", "--note", "mended")
+    assert done.output == (
+        f"**train failed: \\*NaN\\***\n\nMend it, then approve.\n\napproved; run {run.name} goes on\n"
+    )
+    assert run.go_on() == Answer(approve=True, note="mended")
+
+
+def test_question_with_choices(asks):
+    run = asks(WAYS)
+    done = answer(run.name, "--yes")
+    assert "add --choice" in one_line(done, UsageError)
+    assert "It is large.\n\n1. all weights\n2. LoRA\n3. 7\n" in done.output
+    assert "add --yes" in one_line(answer(run.name, "--choice", "LoRA"), UsageError)
+    done = answer(run.name, "--yes", "--choice", "LoRA")
+    assert f"approved with 'LoRA'; run {run.name} goes on" in done.output
+    assert run.go_on() == Answer(approve=True, choice="LoRA")
+
+
+def test_no_needs_no_choice(asks):
+    run = asks(WAYS)
+    assert "rejected" in answer(run.name, "--reject", "--yes").output
+    assert not run.go_on().approve
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--choice", "QLoRA"], "'QLoRA' is not offered: choose one of all weights, LoRA, 7"),
+        (["--max-iterations", "2", "--phase1-trials", "1"], "not ask for --max-iterations, --phase1-trials"),
+    ],
+)
+def test_answer_that_a_question_does_not_offer(asks, words, text):
+    run = asks(WAYS)
+    done = answer(run.name, "--yes", *words)
+    assert text in one_line(done, UsageError)
+    assert not done.output
+    assert run.name in answer().output
+
+
+def test_gate_offers_no_choice(waiting):
+    assert "does not ask for --choice" in one_line(answer(waiting.name, "--choice", "LoRA"), UsageError)
 
 
 def test_no_such_run(prefect_server):
@@ -203,24 +265,45 @@ def test_server_that_is_none(prefect_server):
         assert "answers 404" in one_line(answer())
 
 
-@pytest.mark.parametrize(("typed", "goes_on"), [("y", True), ("n", False)])
-def test_terminal_asks_before_it_sends(waiting, typed, goes_on):
+def typed_in_a_terminal(run, *typed):
+    """`deft approve` in a terminal, told each text when it shows the prompt: what it shows, its status."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "TERM": "dumb"}
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "approve", waiting.name],
+        [sys.executable, "-c", COMMAND, "approve", run.name],
         stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=environment,
     )  # fmt: skip
     os.close(theirs)
-    shown = b""
-    while b"[y/N]" not in shown:
-        shown += os.read(ours, 4096)
-    os.write(ours, f"{typed}\n".encode())
-    assert process.wait(60) == (0 if goes_on else 1), process.stderr.read()
+    shown = ""
+    for prompt, text in typed:
+        new = ""
+        while not re.search(prompt, new):
+            new += os.read(ours, 4096).decode()
+        shown += new
+        os.write(ours, f"{text}\n".encode())
+    status = process.wait(60)
+    assert status in (0, 1), process.stderr.read()
     process.stderr.close()
     os.close(ours)
-    assert "Approve all three phases." in shown.decode()
+    return shown, status
+
+
+@pytest.mark.parametrize(("typed", "goes_on"), [("y", True), ("n", False)])
+def test_terminal_asks_before_it_sends(waiting, typed, goes_on):
+    shown, status = typed_in_a_terminal(waiting, (r"\[y/N\]", typed))
+    assert status == (0 if goes_on else 1)
+    assert "Approve all three phases." in shown
     assert (waiting.go_on() is not None) == goes_on
+
+
+def test_terminal_asks_which(asks):
+    run = asks(WAYS)
+    typed = [("which:", "QLoRA"), ("which:", "2"), (r"\[y/N\]", "y")]
+    shown, status = typed_in_a_terminal(run, *typed)
+    assert status == 0
+    assert "give a number from 1 to 3" in shown
+    assert "with 'LoRA'?" in shown
+    assert run.go_on().choice == "LoRA"
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def deployed(start_server, tmp_path_factory):
         for pool in plan.pools:
             register_pool(client, pool, overwrite=False)
         assert len([*register_automations(client, overwrite=False)]) == 2
-        assert len([*register_deployments(client, plan)]) == 11
+        assert len([*register_deployments(client, plan)]) == 12
         yield client
 
 
