@@ -1,19 +1,16 @@
-import threading
 import time
-from contextlib import contextmanager
 from uuid import uuid4
 
-import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Running, Scheduled
 
 from flows.approval import Approval, Decision, decide, summary_in
 from tasks.errors import DeftError
+from tests.answering import Server, person
 
 SUMMARY = "# Preflight summary\n\n| Set | Rows |\n|---|---|\n| train | 64 |\n\nApprove all three phases."
 TOKEN = "9f86d081884c7d659a2feaa0c55ad015"  # noqa: S105
@@ -34,59 +31,9 @@ def gate(name=None, **changed):
     return shown()
 
 
-class Server:
-    """What a person with a HTTP client sees."""
-
-    def __init__(self):
-        self.http = httpx.Client(base_url=f"{PREFECT_API_URL.value()}/", timeout=30)
-
-    def waiting(self, name, answered=()):
-        wanted = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}, "name": {"any_": [name]}}}
-        for _ in range(200):
-            for run in self.http.post("flow_runs/filter", json=wanted).json():
-                keyset = run["state"]["state_details"]["run_input_keyset"]
-                there = self.http.get(f"flow_runs/{run['id']}/input/{keyset['description']}")
-                if keyset["schema"] not in answered and there.status_code == 200:
-                    return run["id"], keyset
-            time.sleep(0.1)
-        raise AssertionError(f"no run {name} waits")
-
-    def read(self, run_id, key):
-        return self.http.get(f"flow_runs/{run_id}/input/{key}").json()
-
-    def resume(self, run_id, answer):
-        for _ in range(20):
-            done = self.http.post(f"flow_runs/{run_id}/resume", json={"run_input": answer})
-            if done.status_code != 503:
-                break
-            time.sleep(0.2)
-        return done.json()
-
-
 @pytest.fixture
 def server(prefect_server):
     return Server()
-
-
-@contextmanager
-def person(work):
-    """Somebody who does `work` beside the test; what fails there fails here."""
-    errors = []
-
-    def guarded():
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-            raise
-
-    thread = threading.Thread(target=guarded)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    assert not errors
 
 
 def test_a_person_finds_reads_and_approves_with_three_requests(server):

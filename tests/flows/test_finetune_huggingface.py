@@ -7,12 +7,9 @@ import json
 import os
 import shutil
 import sys
-import threading
-import time
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import numpy as np
 import pytest
 import yaml
@@ -21,12 +18,12 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter
 from prefect.runner import Runner
-from prefect.settings import PREFECT_API_URL
 
 from flows.finetune_huggingface import asking, finetune_huggingface, form_of
 from tasks.errors import DeftError, InputError, StageFailed
 from tasks.huggingface.asking import Answer, Question, answer_pending, approved, nobody
 from tasks.huggingface.recovery import change_config
+from tests.answering import answering
 from tests.tasks.huggingface.conftest import tiny_models, tiny_vit  # noqa: F401
 from tests.tasks.huggingface.loopback_hub import loopback_hub
 
@@ -40,43 +37,6 @@ QUESTION = Question(
 )
 
 
-class Person:
-    """Answers the paused run of a name with the given answers in turn; keeps the replies."""
-
-    def __init__(self, name, *answers):
-        self.http = httpx.Client(base_url=f"{PREFECT_API_URL.value()}/", timeout=30)
-        self.name, self.answers, self.replies = name, answers, []
-        self.thread = threading.Thread(target=self.work)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.thread.join()
-
-    def work(self):
-        wanted = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}, "name": {"any_": [self.name]}}}
-        for _ in range(300):
-            runs = self.http.post("flow_runs/filter", json=wanted).json()
-            keyset = runs[0]["state"]["state_details"]["run_input_keyset"] if runs else None
-            if (
-                keyset
-                and self.http.get(f"flow_runs/{runs[0]['id']}/input/{keyset['schema']}").status_code == 200
-            ):
-                self.replies = [self.resume(runs[0]["id"], answer) for answer in self.answers]
-                return
-            time.sleep(0.1)
-
-    def resume(self, run, answer):
-        for _ in range(20):
-            done = self.http.post(f"flow_runs/{run}/resume", json={"run_input": answer})
-            if done.status_code != 503:
-                break
-            time.sleep(0.2)
-        return done.json()["status"]
-
-
 def asked(folder, question, *answers, timeout=60):
     name = f"r-{uuid4()}"
 
@@ -84,7 +44,7 @@ def asked(folder, question, *answers, timeout=60):
     def asks():
         return approved(folder, question, asking(timeout))
 
-    with Person(name, *answers) as person:
+    with answering(name, *answers) as person:
         try:
             return asks(), person
         except DeftError as error:

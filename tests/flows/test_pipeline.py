@@ -5,18 +5,14 @@ The metric of that run is brought in files, so that each test can say which mode
 
 import json
 import shutil
-import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
-import httpx
 import pytest
 import yaml
 from filelock import FileLock
-from prefect.settings import PREFECT_API_URL
 
 from blocks.runtime import InlineRuntime
 from flows.approval import summary_in
@@ -31,6 +27,7 @@ from tasks.errors import DeftError, InputError
 from tasks.keys import flat
 from tasks.pipeline.trajectory import SUMMARY, as_markdown, as_text
 from tasks.preflight.summary import read
+from tests import answering
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -64,11 +61,8 @@ def escapes(folder):
     }
 
 
-class Server:
+class Server(answering.Server):
     """What anybody can ask of the Prefect server."""
-
-    def __init__(self):
-        self.http = httpx.Client(base_url=f"{PREFECT_API_URL.value()}/", timeout=30)
 
     def runs(self, **wanted):
         asked = {"flow_runs": wanted, "sort": "START_TIME_ASC"}
@@ -89,50 +83,24 @@ class Server:
         states = [self.http.get("flow_run_states/", params={"flow_run_id": one}).json() for one in ids]
         return sum(state["type"] == "PAUSED" for found in states for state in found)
 
-    def waiting(self, name, answered):
-        for _ in range(600):
-            for run in self.runs(name={"any_": [name]}, state={"type": {"any_": ["PAUSED"]}}):
-                keyset = run["state"]["state_details"]["run_input_keyset"]
-                shown = self.http.get(f"flow_runs/{run['id']}/input/{keyset['description']}")
-                if keyset["schema"] not in answered and shown.status_code == 200:
-                    return run["id"], keyset, summary_in(shown.json())
-            time.sleep(0.1)
-        raise AssertionError(f"no run {name} waits")
-
-    def answer(self, run_id, answer):
-        for _ in range(20):
-            done = self.http.post(f"flow_runs/{run_id}/resume", json={"run_input": answer})
-            if done.status_code != 503:  # its database is busy
-                break
-            time.sleep(0.2)
-        assert done.json()["status"] == "ACCEPT", done.text
-
 
 @contextmanager
 def person(name, *answers, look=None):
     """Somebody who answers a run each time that it asks; gives the summaries, and what `look` saw then."""
-    server, seen, errors = Server(), SimpleNamespace(summaries=[], looks=[]), []
+    server, seen = Server(), SimpleNamespace(summaries=[], looks=[])
 
     def work():
         answered = set()
-        try:
-            for answer in answers:
-                run_id, keyset, summary = server.waiting(name, answered)
-                seen.summaries.append(summary)
-                seen.looks.append(look() if look else None)
-                server.answer(run_id, answer)
-                answered.add(keyset["schema"])
-        except BaseException as error:
-            errors.append(error)
-            raise
+        for answer in answers:
+            run_id, keyset = server.waiting(name, answered, looks=600)
+            seen.summaries.append(summary_in(server.read(run_id, keyset["description"])))
+            seen.looks.append(look() if look else None)
+            done = server.resume(run_id, answer)
+            assert done["status"] == "ACCEPT", done
+            answered.add(keyset["schema"])
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with answering.person(work):
         yield seen
-    finally:
-        thread.join()
-    assert not errors
 
 
 def tree(folder):

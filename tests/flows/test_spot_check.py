@@ -2,19 +2,15 @@
 
 import csv
 import json
-import threading
-import time
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Scheduled
 
 from flows.spot_check import SpotChecked, rca_folder_in, spot_check
@@ -22,6 +18,7 @@ from tasks.errors import InputError
 from tasks.gap_analysis.action import VCN_AOI
 from tasks.gap_analysis.spot_check import SpotCheck
 from tasks.spec import load_spec
+from tests.answering import Server, answering
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -60,45 +57,6 @@ def verdicts(folder):
     return {row["object_name"]: (row["verdict"], row["origin"]) for row in rows}
 
 
-class Person:
-    """Answers the run of a name beside the test, with the given answers in turn; keeps the replies."""
-
-    def __init__(self, name, *answers):
-        self.http = httpx.Client(base_url=f"{PREFECT_API_URL.value()}/", timeout=30)
-        self.name, self.answers, self.replies, self.schema = name, answers, [], {}
-        self.thread = threading.Thread(target=self.work)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.thread.join()
-
-    def work(self):
-        run, keyset = self.waiting()
-        self.schema = self.http.get(f"flow_runs/{run}/input/{keyset['schema']}").json()
-        self.replies = [self.resume(run, answer) for answer in self.answers]
-
-    def waiting(self):
-        wanted = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}, "name": {"any_": [self.name]}}}
-        for _ in range(300):
-            for run in self.http.post("flow_runs/filter", json=wanted).json():
-                keyset = run["state"]["state_details"]["run_input_keyset"]
-                if self.http.get(f"flow_runs/{run['id']}/input/{keyset['description']}").status_code == 200:
-                    return run["id"], keyset
-            time.sleep(0.1)
-        raise AssertionError(f"no run {self.name} waits")
-
-    def resume(self, run, answer):
-        for _ in range(20):
-            done = self.http.post(f"flow_runs/{run}/resume", json={"run_input": answer})
-            if done.status_code != 503:
-                break
-            time.sleep(0.2)
-        return done.json()["status"]
-
-
 def named():
     name = f"r-{uuid4()}"
     return name, spot_check.with_options(flow_run_name=name)
@@ -108,7 +66,7 @@ def test_a_person_looks_at_the_form_and_answers(folder):
     name, flow = named()
     bad = [{"picture_01": "pretty"}, {"picture_99": "edge case"}]
     answer = {"picture_01": "edge case", "picture_04": "mislabeled", "your_name": " Anna "}
-    with Person(name, *bad, answer) as person:
+    with answering(name, *bad, answer) as person:
         done = flow(folder, timeout_seconds=60)
     assert person.replies == ["REJECT", "REJECT", "ACCEPT"]
     assert done == SpotChecked(
@@ -137,11 +95,11 @@ def test_a_person_looks_at_the_form_and_answers(folder):
 
 def test_only_what_is_pending_is_asked_again(folder):
     name, flow = named()
-    with Person(name, {"picture_02": "systematic"}):
+    with answering(name, {"picture_02": "systematic"}):
         flow(folder, timeout_seconds=60)
     name, flow = named()
     rest = {f"picture_0{number}": "edge case" for number in (1, 3, 4)}
-    with Person(name, rest) as person:
+    with answering(name, rest) as person:
         done = flow(folder, timeout_seconds=60)
     assert sorted(person.schema["properties"]) == [*sorted(rest), "your_name"]
     assert done.pending == 0
@@ -158,7 +116,7 @@ def test_nobody_comes_and_the_run_ends_well(folder, caplog):
 
 def test_resumed_without_an_answer_it_ends_well(folder):
     name, flow = named()
-    with Person(name, {}) as person:
+    with answering(name, {}) as person:
         done = flow(folder, timeout_seconds=60)
     assert person.replies == ["ACCEPT"]
     assert done.pending == 4
@@ -202,8 +160,7 @@ def test_run_of_a_deployment_ends_while_it_waits(folder):
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry"), force=True)
     assert start().name == "Suspended"  # as if the worker had died
-    http = Person(run.name)
-    assert http.resume(run.id, {"picture_03": "edge case"}) == "ACCEPT"
+    assert Server().resume(run.id, {"picture_03": "edge case"})["status"] == "ACCEPT"
     assert start().result().pending == 3
     assert list(verdicts(folder).values())[2] == ("edge case", "person")
 
