@@ -263,6 +263,22 @@ def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
     return min(1.0, sum(said == normalised(reference) for reference in references) / 3)
 
 
+def trainer_of(
+    model: Any, processor: Any, train: Any, evaluation: Any, arguments: dict[str, Any], collator: Any
+) -> Any:
+    """A Trainer of transformers that learns tokens from rows which only the collator reads."""
+    from transformers import Trainer, TrainingArguments
+
+    return Trainer(
+        model=model,
+        args=TrainingArguments(**{**arguments, "remove_unused_columns": False, "label_names": ["labels"]}),
+        train_dataset=train,
+        eval_dataset=evaluation,
+        data_collator=collator,
+        processing_class=processor,
+    )
+
+
 def trainer_arguments(
     kind: Any, arguments: dict[str, Any], config: dict[str, Any], names: Iterable[str]
 ) -> Any:

@@ -21,6 +21,7 @@ from language import (
     rendered,
     replies,
     special_tokens,
+    trainer_of,
     up_to_reply,
     vqa_accuracy,
 )
@@ -147,16 +148,7 @@ def trainer(
     config: dict[str, Any], model: Any, processor: Any, train: Any, evaluation: Any, arguments: dict[str, Any]
 ) -> Any:
     """A Trainer of transformers."""
-    from transformers import Trainer, TrainingArguments
-
-    return Trainer(
-        model=model,
-        args=TrainingArguments(**{**arguments, "remove_unused_columns": False, "label_names": ["labels"]}),
-        train_dataset=train,
-        eval_dataset=evaluation,
-        data_collator=collator(config, processor),
-        processing_class=processor,
-    )
+    return trainer_of(model, processor, train, evaluation, arguments, collator(config, processor))
 
 
 def evaluate(

@@ -17,6 +17,7 @@ from language import (
     replies,
     text_turns,
     tokenizer_of,
+    trainer_of,
     up_to_reply,
 )
 from lora import load_text_model
@@ -80,17 +81,9 @@ def collator(config: dict[str, Any], processor: Any) -> Any:
 def trainer(
     config: dict[str, Any], model: Any, processor: Any, train: Any, evaluation: Any, arguments: dict[str, Any]
 ) -> Any:
-    """A Trainer of transformers."""
-    from transformers import Trainer, TrainingArguments
-
-    return Trainer(
-        model=model,
-        args=TrainingArguments(**{**arguments, "remove_unused_columns": False, "label_names": ["labels"]}),
-        train_dataset=learnable(config, processor, train),
-        eval_dataset=learnable(config, processor, evaluation),
-        data_collator=collator(config, processor),
-        processing_class=processor,
-    )
+    """A Trainer of transformers, on the rows that have something to learn."""
+    rows = learnable(config, processor, train), learnable(config, processor, evaluation)
+    return trainer_of(model, processor, *rows, arguments, collator(config, processor))
 
 
 def evaluate(
