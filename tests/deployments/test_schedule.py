@@ -147,6 +147,8 @@ def test_a_run_that_falls_silent_is_crashed_and_started_again(deployed):
         set_state(deployed, run, Pending())
         set_state(deployed, run, Running())
         heartbeat(deployed, run)
+    # The server handles two events at once: a heartbeat that it sees after the suspension starts the watch.
+    time.sleep(3)
     set_state(deployed, suspended, Suspended(timeout_seconds=600))
     until = time.monotonic() + 90
     while (state := deployed.read_flow_run(silent.id).state).name != "AwaitingRetry":
