@@ -136,11 +136,6 @@ class FinetuneSettings(SpecModel):
         return "local" if self.local_dataset_path else "recommend"
 
     @property
-    def model_is_local(self) -> bool:
-        """Whether the model is a folder of this machine."""
-        return Path(self.model_id).is_absolute()
-
-    @property
     def dataset_name(self) -> str | None:
         """The data set as people call it: the last part of its name or path."""
         if self.dataset_id:

@@ -52,7 +52,6 @@ def test_a_model_may_be_a_folder(tmp_path, monkeypatch):
     (tmp_path / "mine" / "config.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     settings = settings_from({"model_id": "mine"})
-    assert settings.model_is_local
     assert settings.model_id == str(tmp_path / "mine")
 
 
