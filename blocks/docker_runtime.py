@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr
 
 from blocks.containers import engine, secrets
 from blocks.containers.attempts import Call
+from blocks.containers.daemon import connected
 from blocks.containers.habits import Image
 from blocks.containers.plan import FLOW_RUN_LABEL, ROOT_FLOW_RUN_LABEL, Launcher
 from blocks.containers.settings import ContainerSettings
@@ -84,7 +85,7 @@ class DockerRuntime(ContainerSettings, Runtime):
         Raises:
             ValueError: Docker does not answer, or the image cannot be had.
         """
-        with engine.connected() as client:
+        with connected() as client:
             return engine.image_id(client, self.image_uri(image), self._may_pull())
 
     def run(self, request: ActionRequest) -> ActionOutcome:
@@ -96,7 +97,7 @@ class DockerRuntime(ContainerSettings, Runtime):
         """
         if self._ended:
             raise ValueError("the flow is being ended: nothing is started any more")
-        with engine.connected() as client:
+        with connected() as client:
             uri = self.image_uri(request.image)
             image = Image(request.image, uri, engine.image_id(client, uri, self._may_pull()))
             call = Call(

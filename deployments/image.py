@@ -6,7 +6,6 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -17,6 +16,7 @@ import typer
 from docker.utils import exclude_paths  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
 
+from blocks.containers.daemon import connected
 from blocks.network import offline_variable
 from blocks.versions import BASE, BASE_CPU, NATIVE, ORCHESTRATOR, ImageReference, image_uri
 from tasks.errors import DeftError, InputError, StageFailed, UsageError
@@ -114,23 +114,11 @@ def image(
         ) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
-    with closing(connected()) as client:
+    with connected(DeftError) as client:
         built = build_image(client, recipe)
         for line in smoke_test(client, built.id, engine=recipe.engine):
             typer.echo(line)
     typer.echo(f"{recipe.tag}  {built.id}  {built.attrs['Size'] / 1e6:.0f} MB")
-
-
-def connected() -> Any:
-    """A client of the Docker daemon; raises `DeftError` when none answers."""
-    try:
-        client = docker.from_env()
-        client.ping()
-    except docker.errors.DockerException as error:
-        raise DeftError(
-            f"no Docker daemon answers ({_first_line(error)}); start it, or name another with DOCKER_HOST"
-        ) from error
-    return client
 
 
 def build_image(client: Any, recipe: Recipe) -> Any:

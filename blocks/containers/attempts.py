@@ -17,6 +17,7 @@ from docker.errors import NotFound  # type: ignore[import-untyped]
 from docker.utils import parse_bytes  # type: ignore[import-untyped]
 
 from blocks.containers import airgap, drift, engine, plan, secrets
+from blocks.containers.daemon import DOCKER_ERRORS, message_of
 from blocks.containers.habits import Image
 from blocks.containers.jobs import Job, attempt_log
 from blocks.containers.log import Log
@@ -101,8 +102,8 @@ class Call:
             verdict = judged(ended, self.request.log_file.read_text(encoding="utf-8"), self.image)
         except NotFound as error:
             verdict = Verdict("UNKNOWN", 1, f"container {self.name} is gone: {error.explanation}")
-        except engine.DOCKER_ERRORS as error:
-            verdict = trouble(engine.message_of(error))
+        except DOCKER_ERRORS as error:
+            verdict = trouble(message_of(error))
         except BaseException as error:
             job.over("UNKNOWN" if isinstance(error, Exception) else "CANCELED", None, type(error).__name__)
             raise
@@ -205,8 +206,8 @@ class Call:
         }
         try:
             code, said = engine.ask(self.client, plan.random_name(), arguments)
-        except engine.DOCKER_ERRORS as error:
-            code, said = 1, engine.message_of(error)
+        except DOCKER_ERRORS as error:
+            code, said = 1, message_of(error)
         if code:
             logger.warning("the results still belong to root: %s", said.strip())
 

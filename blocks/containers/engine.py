@@ -11,11 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import docker  # type: ignore[import-untyped]
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound  # type: ignore[import-untyped]
-from requests.exceptions import RequestException
-from urllib3.exceptions import HTTPError
 
+from blocks.containers.daemon import connected, message_of
 from blocks.containers.jobs import say_canceled
 from blocks.containers.log import Log
 from blocks.containers.outcome import Ended, trouble
@@ -25,35 +23,6 @@ logger = logging.getLogger("deft")
 
 ASK_SECONDS = 600
 GRACE_SECONDS = 10
-CALL_SECONDS = 600  # a busy host may need minutes to make a container of a large image
-
-
-DOCKER_ERRORS = (DockerException, RequestException, HTTPError)
-"""What the SDK raises, of its own and of the libraries below it."""
-
-
-@contextmanager
-def connected() -> Iterator[Any]:
-    """A client of the Docker daemon.
-
-    Raises:
-        ValueError: none answers, or what it refuses inside the block.
-    """
-    try:
-        client = docker.from_env(timeout=CALL_SECONDS)
-    except DockerException as error:
-        raise ValueError(f"no Docker daemon answers: {error}; start it, or set DOCKER_HOST") from error
-    try:
-        yield client
-    except DOCKER_ERRORS as error:
-        raise ValueError(trouble(message_of(error)).error) from error
-    finally:
-        client.close()
-
-
-def message_of(error: Exception) -> str:
-    """What the daemon says about an error, else the error itself."""
-    return str(getattr(error, "explanation", None) or error)
 
 
 def image_id(client: Any, uri: str, may_pull: bool) -> str:

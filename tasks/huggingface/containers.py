@@ -7,17 +7,15 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import docker  # type: ignore[import-untyped]
-from docker.errors import BuildError, DockerException  # type: ignore[import-untyped]
+from docker.errors import BuildError  # type: ignore[import-untyped]
 from docker.types import DeviceRequest  # type: ignore[import-untyped]
-from requests.exceptions import RequestException
-from urllib3.exceptions import HTTPError
 
+from blocks.containers.daemon import DOCKER_ERRORS, connected
 from tasks.errors import DeftError, InputError, StageFailed
 from tasks.huggingface.commands import WORKSPACE, Command, container_environment, container_name, image_of
 from tasks.huggingface.credentials import needed, require
@@ -34,9 +32,6 @@ from tasks.huggingface.runner import (
 
 logger = logging.getLogger("deft")
 
-CALL_SECONDS = 600  # a busy host may need minutes to make a container of a large image
-DOCKER_ERRORS = (DockerException, RequestException, HTTPError)
-"""What the SDK raises, of its own and of the libraries below it."""
 KEPT_IN_CONTAINER = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 NGC_USER = "$oauthtoken"
 REFUSED = re.compile(r"\b401\b|unauthorized|authentication required|access denied", re.IGNORECASE)
@@ -109,7 +104,7 @@ class DockerRunner:
         if self._ended.is_set():
             raise DeftError("the run is being ended: nothing is started any more")
         name = container_name(config, f"{self._run}_{command.name}")
-        with docker_client() as client:
+        with connected(DeftError) as client:
             _remove_named(client, name)
             image = build_image(project, config)  # its layers are there, unless a person changed a file
             settings = self.settings(command, project, config)
@@ -185,7 +180,7 @@ def build_image(project: Path, config: Mapping[str, Any]) -> str:
         "buildargs": {"NGC_IMAGE": base} if base else {},
         "rm": True,
     }
-    with docker_client() as client, log.open("a", encoding="utf-8") as output:
+    with connected(DeftError) as client, log.open("a", encoding="utf-8") as output:
         try:
             try:
                 image, lines = client.images.build(**settings)
@@ -201,21 +196,6 @@ def build_image(project: Path, config: Mapping[str, Any]) -> str:
             raise StageFailed(f"image {tag} was not built: {error}; see {log}") from error
         output.writelines(str(line.get("stream", "")) for line in lines)
     return str(image.id)
-
-
-@contextmanager
-def docker_client() -> Iterator[Any]:
-    """A client of the Docker daemon; raises `DeftError` where none answers or it refuses."""
-    try:
-        client = docker.from_env(timeout=CALL_SECONDS)
-    except DockerException as error:
-        raise DeftError(f"no Docker daemon answers: {error}; start it, or set DOCKER_HOST") from error
-    try:
-        yield client
-    except DOCKER_ERRORS as error:
-        raise DeftError(f"Docker: {getattr(error, 'explanation', None) or error}") from error
-    finally:
-        client.close()
 
 
 def _remove_named(client: Any, name: str) -> None:
