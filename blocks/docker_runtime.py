@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import suppress
 from typing import ClassVar
 
-from httpx import HTTPError, TransportError
-from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
-from prefect.concurrency.sync import concurrency
-from prefect.context import FlowRunContext, TaskRunContext
+from httpx import HTTPError
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 from pydantic import Field, PrivateAttr
@@ -23,15 +17,10 @@ from blocks.containers.habits import Image
 from blocks.containers.plan import FLOW_RUN_LABEL, ROOT_FLOW_RUN_LABEL, Launcher
 from blocks.containers.settings import ContainerSettings
 from blocks.credentials import Credentials
+from blocks.gpu_limit import place_on_the_gpu
 from blocks.images import Images
 from blocks.runtime import ActionOutcome, ActionRequest, Runtime
 from blocks.versions import NATIVE
-
-logger = logging.getLogger("deft")
-
-LEASE_SECONDS = 60
-PATIENCE_SECONDS = 600
-PAUSE_SECONDS = 5
 
 
 class DockerRuntime(ContainerSettings, Runtime):
@@ -110,7 +99,7 @@ class DockerRuntime(ContainerSettings, Runtime):
                 credentials=self.credentials.environment() if self.credentials else {},
                 labels=_labels(),
             )
-            with self._place_on_the_gpu(request):
+            with place_on_the_gpu(self.concurrency_limit if request.gpu else None):
                 return call.run()
 
     def stop(self) -> None:
@@ -120,56 +109,6 @@ class DockerRuntime(ContainerSettings, Runtime):
 
     def _may_pull(self) -> bool:
         return self.pull == "missing" and not Launcher.current(self.air_gapped).offline
-
-    @contextmanager
-    def _place_on_the_gpu(self, request: ActionRequest) -> Iterator[None]:
-        """Hold the concurrency limit while the action computes on the GPU, inside a run of Prefect's."""
-        in_a_run = FlowRunContext.get() or TaskRunContext.get()
-        if not (self.concurrency_limit and request.gpu and in_a_run):
-            yield
-            return
-        place = _taken(self.concurrency_limit)
-        try:
-            yield
-        finally:
-            try:
-                place.__exit__(None, None, None)
-            except TransportError:  # no training is lost because the server is away at its end
-                logger.warning(
-                    "limit %s could not be given back, the server is away; it ends by itself in %d s",
-                    self.concurrency_limit,
-                    LEASE_SECONDS,
-                )
-
-
-def _taken(limit: str) -> AbstractContextManager[None]:
-    """A place of a concurrency limit, waited for; a server that is away is waited for too.
-
-    Raises:
-        ValueError: there is no such limit, or the server stays away.
-    """
-    until = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        place = concurrency(
-            limit,
-            occupy=1,
-            lease_duration=LEASE_SECONDS,
-            strict=True,
-            raise_on_lease_renewal_failure=False,  # no training ends for a hiccup of the server
-        )
-        try:
-            place.__enter__()
-        except ConcurrencySlotAcquisitionError as error:
-            raise ValueError(
-                f"concurrency limit {limit}: {error}; "
-                f"create it with: prefect gcl create {limit} --limit 1, or deft deploy"
-            ) from error
-        except TransportError as error:
-            if time.monotonic() > until:
-                raise ValueError(f"concurrency limit {limit}: the Prefect server is away: {error}") from error
-            time.sleep(PAUSE_SECONDS)
-        else:
-            return place
 
 
 def _labels() -> dict[str, str]:

@@ -7,6 +7,8 @@ Where a person has to decide, the run waits. The Resume button of the run in the
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,10 +21,11 @@ from prefect.input import RunInput
 from pydantic import BaseModel, Field, create_model
 
 from blocks.containers.plan import FLOW_RUN_LABEL
+from blocks.gpu_limit import NoPlaceError, place_on_the_gpu
 from blocks.reaping import reap
 from flows.approval import answer_or_fail, open_key
 from tasks.artifacts import existing_file
-from tasks.errors import DeftError
+from tasks.errors import DeftError, InputError
 from tasks.huggingface.asking import Answer, Ask, Question, answer_pending, nobody
 from tasks.huggingface.containers import DockerRunner
 from tasks.huggingface.credentials import load_env_file
@@ -92,6 +95,7 @@ def finetune_huggingface(
     python: Path | None = None,
     gpus: Literal["all", "none"] = "all",
     container_user: Annotated[str, Field(pattern=r"^\d+:\d+$")] | None = None,
+    gpu_limit: str | None = None,
     wandb: Literal["off", "online", "offline"] = "off",
     approval: Literal["ask", "none"] = "ask",
     approval_timeout_seconds: Annotated[int, Field(ge=1)] = WEEK,
@@ -137,6 +141,7 @@ def finetune_huggingface(
         gpus: none computes everything on the CPU, also on a host that has no driver.
         container_user: UID:GID of the processes in containers; by default those of who runs the flow, who is
             not root.
+        gpu_limit: Prefect's concurrency limit, such as gpu, that each command with GPUs waits for and holds.
         wandb: follow the training at Weights & Biases.
         approval: ask a person at approval points, or ask nobody: the run ends there, or takes the default.
         approval_timeout_seconds: how long a person has to answer.
@@ -160,6 +165,7 @@ def finetune_huggingface(
             ask=nobody if approval == "none" else asking(approval_timeout_seconds),
             wandb=wandb,
             limit_seconds=command_hours * 3600,
+            turn=lambda: gpu_turn(gpu_limit),
             show=lambda name, text: publish_markdown(f"{name} {settings.short_name}", text),
         )
         run.hold_same()
@@ -208,6 +214,16 @@ def _containers(project: Path, gpus: str, user: str | None) -> Runner:
     run = {FLOW_RUN_LABEL: str(context.flow_run.id)} if context and context.flow_run else {}
     name = sha256(str(project).encode()).hexdigest()[:8]
     return DockerRunner(name, user=user, gpus=gpus == "all", labels=run)
+
+
+@contextmanager
+def gpu_turn(limit: str | None) -> Iterator[None]:
+    """A place of Prefect's limit; raises `InputError` where it cannot be had."""
+    try:
+        with place_on_the_gpu(limit):
+            yield
+    except NoPlaceError as error:
+        raise InputError(f"gpu_limit: {error}") from error
 
 
 def asking(timeout_seconds: int) -> Ask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ USED_BY: dict[Name, tuple[Name, ...]] = {
     "infer": ("report",),
 }
 """Which commands read what a command leaves: once it is done again, they are no longer done."""
+
+WITHOUT_MODEL: tuple[Name, ...] = ("prepare", "report")
+"""Commands that compute nothing on GPUs."""
 
 
 def commands_here(run: Run) -> dict[Name, Command]:
@@ -103,7 +107,11 @@ def run_recovering(run: Run, name: Name) -> Outcome:
         command = commands_here(run)[name]
         progress.info("%s: %s", name, " ".join(command.argv()))
         watch = _watch(config) if name == "train" else None
-        outcome = run.runner.run(command, run.project, config, limit_seconds=run.limit_seconds, watch=watch)
+        on_gpus = run.runner.gpus and config.get("gpu_count") != 0 and name not in WITHOUT_MODEL
+        with run.turn() if on_gpus else nullcontext():
+            outcome = run.runner.run(
+                command, run.project, config, limit_seconds=run.limit_seconds, watch=watch
+            )
         failure = _failure(name, outcome, config)
         if failure is None:
             return outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,7 @@ class Run:
         wandb: whether the training is followed by Weights & Biases.
         limit_seconds: of one command.
         show: shows a page.
+        turn: held while a command may compute on GPUs, which others use too.
         pages: fetches pages.
     """
 
@@ -56,6 +58,7 @@ class Run:
     wandb: Wandb = "off"
     limit_seconds: float = 24 * 3600.0
     show: Show = lambda _name, _text: None
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
     pages: Pages = field(default_factory=Pages)
 
     @property

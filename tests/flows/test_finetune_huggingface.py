@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter
 from prefect.runner import Runner
 
-from flows.finetune_huggingface import asking, finetune_huggingface, form_of
+from flows.finetune_huggingface import asking, finetune_huggingface, form_of, gpu_turn
 from tasks.errors import DeftError, InputError, StageFailed
 from tasks.huggingface.asking import Answer, Question, answer_pending, approved, nobody
 from tasks.huggingface.recovery import change_config
@@ -315,3 +315,13 @@ def test_a_process_of_root_starts_no_containers(asked_for, monkeypatch):
     with pytest.raises(InputError, match="root"):
         fine_tune(asked_for, place="docker")
     assert not (Path(asked_for["output_dir"]) / "config.yaml").exists()
+
+
+def test_a_limit_that_is_not_there():
+    @flow
+    def one():
+        with gpu_turn("no-such-limit"):
+            pass
+
+    with pytest.raises(InputError, match=r"gpu_limit: concurrency limit no-such-limit: .*prefect gcl create"):
+        one()

@@ -1,6 +1,7 @@
 """Commands run, watched and mended, on programs that fail as the real ones do."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -85,6 +86,23 @@ def test_out_of_memory_is_mended_and_the_training_done_once(tmp_path):
     done_once(run, "train")
     assert commands_done(tmp_path) == before
     assert wandb_url(tmp_path) == "https://wandb.ai/anna/project/runs/ab12cd"
+
+
+@pytest.mark.parametrize(("gpus", "count", "turns"), [(True, 1, 3), (True, 0, 0), (False, 1, 0)])
+def test_each_try_with_gpus_takes_its_turn(tmp_path, gpus, count, turns):
+    run = begun(tmp_path, MEMORY)
+    seen = []
+
+    @contextmanager
+    def turn():
+        seen.append("taken")
+        yield
+        seen.append("given back")
+
+    run.turn, run.runner.gpus = turn, gpus
+    change_config(tmp_path / "config.yaml", {"gpu_count": count})
+    run_recovering(run, "train")
+    assert seen == turns * ["taken", "given back"]
 
 
 def test_a_flat_loss_ends_early_and_a_person_is_asked(tmp_path, caplog):

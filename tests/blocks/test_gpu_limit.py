@@ -1,0 +1,77 @@
+"""Places of a limit that a real Prefect server keeps."""
+
+import time
+
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+
+from blocks import gpu_limit
+from blocks.gpu_limit import NoPlaceError, place_on_the_gpu
+
+LIMIT = "deft-test-place"
+
+
+@pytest.fixture
+def one_place(prefect_server):
+    with get_client(sync_client=True) as client:
+        limit = GlobalConcurrencyLimitCreate(name=LIMIT, limit=1)
+        client._client.post("/v2/concurrency_limits/", json=limit.model_dump(mode="json"))
+        yield lambda: client.read_global_concurrency_limit_by_name(LIMIT).active_slots
+        client.delete_global_concurrency_limit_by_name(LIMIT)
+
+
+@task
+def held(limit):
+    with place_on_the_gpu(limit):
+        begun = time.monotonic()
+        time.sleep(0.5)
+        return begun, time.monotonic()
+
+
+@flow
+def two(limit):
+    return sorted(future.result() for future in [held.submit(limit) for _ in range(2)])
+
+
+def test_two_runs_take_turns_and_give_their_place_back(one_place, monkeypatch, caplog):
+    monkeypatch.setattr(gpu_limit, "SILENT_SECONDS", 0.2)
+    with caplog.at_level("INFO", "deft"):
+        (_, end), (begun, _) = two(LIMIT)
+    assert end < begun
+    assert one_place() == 0
+    waited = f"waiting for a place of limit {LIMIT}"
+    assert [record.message for record in caplog.records if record.name == "deft"] == [waited]
+
+
+def test_a_failure_gives_the_place_back(one_place):
+    @flow
+    def fails():
+        with place_on_the_gpu(LIMIT):
+            assert one_place() == 1
+            raise KeyError("of the work")
+
+    with pytest.raises(KeyError, match="of the work"):
+        fails()
+    assert one_place() == 0
+
+
+def test_without_a_limit_both_run_at_once(prefect_server):
+    (_, end), (begun, _) = two(None)
+    assert begun < end
+
+
+def test_outside_of_a_run_nothing_is_waited_for():
+    with place_on_the_gpu("no-such-limit"):
+        pass
+
+
+def test_a_limit_that_does_not_exist_is_one_line(prefect_server):
+    @flow
+    def one():
+        with place_on_the_gpu("no-such-limit"):
+            pass
+
+    with pytest.raises(NoPlaceError, match="prefect gcl create no-such-limit --limit 1, or deft deploy"):
+        one()
