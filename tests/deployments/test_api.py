@@ -393,7 +393,7 @@ def test_server_away_at_the_start():
     with DeftClient("http://127.0.0.1:9/api", AUTH) as client:
         text = refusal(ServerAway, client.deployment, "tiny/aoi")
     assert text.startswith("Prefect server http://127.0.0.1:9/api cannot be reached")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 @pytest.fixture

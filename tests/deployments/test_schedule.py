@@ -98,7 +98,7 @@ def test_a_crashed_run_is_started_again_twice(deployed):
         set_state(deployed, run, Pending())
         set_state(deployed, run, Running())
         set_state(deployed, run, Crashed(message="killed"))
-        state = wait_until(deployed, run, lambda state: state.is_scheduled(), 30)
+        state = wait_until(deployed, run, lambda state: state.is_scheduled(), 90)
         assert state.name == "AwaitingRetry"
     set_state(deployed, run, Pending())
     set_state(deployed, run, Running())

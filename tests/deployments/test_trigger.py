@@ -194,7 +194,7 @@ def test_interrupted_here_the_run_goes_on(deployment):
     assert lines[2] == "run left alone is Scheduled\n"
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=20)
+    _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error == "run left alone goes on: 'deft cancel left alone' ends it\n"
     with get_client(sync_client=True) as client:

@@ -62,7 +62,7 @@ def _gate(kind, asked):
         def shown():
             return approved_run(
                 asked(**changed), kind, InlineRuntime(),
-                yes=yes, token=token, timeout_seconds=30, folder=folder,
+                yes=yes, token=token, timeout_seconds=90, folder=folder,
             )  # fmt: skip
 
         return shown()

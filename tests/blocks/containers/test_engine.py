@@ -60,7 +60,7 @@ def test_an_error_while_watching_takes_the_container_along(made, docker_engine):
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt), engine.watched(container, 2):
         raise KeyboardInterrupt
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 30
     assert docker_engine.containers.list(all=True, filters={"name": "deft-test-engine"}) == []
 
 

@@ -200,7 +200,7 @@ def test_a_command_that_is_too_slow_ends_with_its_children(measure, command, spa
     started = time.monotonic()
     with pytest.raises(StageFailed, match=r"was ended after 0\.5 s; its log .* ends: started"):
         measure(command(body, timeout_s=0.5))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     time.sleep(1.2)
     assert not late.exists()
 
@@ -288,7 +288,7 @@ def test_a_whole_artifact_that_is_wrong_is_not_waited_for(measure, space):
         StageFailed, match=r"artifact .*iter1\.json of line 7: metric result .* does not answer"
     ):
         measure(artifact(space))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(

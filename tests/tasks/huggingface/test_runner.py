@@ -89,14 +89,14 @@ def test_time_limit_ends_it_and_its_children(project):
     done = run(project, command("--sleep", "--child"), limit=1.5)
     assert done.stopped == "its time was over"
     assert done.status != 0
-    assert done.seconds < 10
+    assert done.seconds < 30
     assert gone(child_of(done))
 
 
 def test_watch_ends_it(project):
     done = run(project, command("--sleep"), watch=lambda text: "loss is nan" if "nan" in text else None)
     assert done.stopped == "loss is nan"
-    assert done.seconds < 10
+    assert done.seconds < 30
 
 
 def test_stop_from_outside(project):
