@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tasks.artifacts import existing_file, write_atomically
-from tasks.changenet.backbone import FourLevels, from_config
+from tasks.changenet.backbone import from_config
+from tasks.changenet.device import SEEDING
 from tasks.changenet.files import LATEST, checkpoints_in
 from tasks.changenet.network import ChangeNet
 from tasks.changenet.spec import HIGHER_IS_BETTER, ChangeNetSpec, Checkpointer
@@ -93,8 +94,9 @@ def read_checkpoint(path: Path | None, spec: ChangeNetSpec, key: str) -> dict[st
 
 def network_of(content: Mapping[str, Any], spec: ChangeNetSpec) -> ChangeNet:
     """The network of a checkpoint with its weights."""
-    backbone: FourLevels = from_config(content["backbone_config"], frozen=spec.model.backbone.freeze_backbone)
-    network = ChangeNet(backbone, spec)
+    frozen = spec.model.backbone.freeze_backbone
+    with SEEDING:  # it is made with random weights first
+        network = ChangeNet(from_config(content["backbone_config"], frozen=frozen), spec)
     weights: dict[str, Tensor] = content["state_dict"]
     network.load_state_dict({name.removeprefix(PREFIX): tensor for name, tensor in weights.items()})
     return network

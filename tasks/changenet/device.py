@@ -12,8 +12,8 @@ import torch
 from tasks.changenet.spec import ChangeNetSpec
 from tasks.errors import InputError
 
-SEEDING = threading.Lock()
-"""Held while torch's one generator of random numbers is set and drawn from: trials may train in threads."""
+SEEDING = threading.RLock()
+"""Held while torch's one generator of random numbers is set or drawn from: trials may train in threads."""
 
 
 def device_of(wanted: str) -> torch.device:

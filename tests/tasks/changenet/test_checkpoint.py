@@ -1,9 +1,11 @@
 import pickle
+import threading
 
 import pytest
 import torch
 
 from tasks.changenet.checkpoint import CheckpointFolder, network_of, read_checkpoint
+from tasks.changenet.device import SEEDING
 from tasks.changenet.files import LATEST
 from tasks.changenet.spec import Checkpointer
 from tasks.errors import InputError
@@ -82,6 +84,18 @@ def test_a_checkpoint_holds_what_tells_its_origin(trained, spec_of):
     assert all(name.startswith("model.") for name in content["state_dict"])
     assert content["architecture"]["model.backbone.type"] == "resnet_micro"
     network_of(content, spec_of())
+
+
+def test_reading_a_checkpoint_draws_nothing_between_seed_and_weights_of_another_trial(trained, spec_of):
+    content = read_checkpoint(trained / "train" / LATEST, spec_of(), KEY)
+    reader = threading.Thread(target=network_of, args=(content, spec_of()))
+    with SEEDING, torch.random.fork_rng():
+        torch.manual_seed(1234)
+        seeded = torch.get_rng_state()
+        reader.start()
+        reader.join(1)
+        assert torch.equal(torch.get_rng_state(), seeded)
+    reader.join()
 
 
 @pytest.mark.parametrize(
