@@ -30,24 +30,60 @@ def device_of(wanted: str) -> torch.device:
 @contextlib.contextmanager
 def computing(spec: ChangeNetSpec) -> Iterator[torch.device]:
     """Set threads and determinism as the spec says, for as long as the context lasts."""
-    device = device_of(spec.native.device)
-    cudnn = torch.backends.cudnn
-    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
-    before_cudnn = (cudnn.benchmark, cudnn.deterministic)
-    torch.set_num_threads(spec.native.threads or before[0])
-    deterministic = spec.train.cudnn.deterministic
-    if deterministic and device.type == "cuda":
+    device, cudnn = device_of(spec.native.device), spec.train.cudnn
+    strict = cudnn.deterministic and device.type == "cuda"
+    if strict:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    cudnn.benchmark, cudnn.deterministic = spec.train.cudnn.benchmark, deterministic
-    generator = torch.random.fork_rng()
-    with SEEDING:
-        generator.__enter__()
-    try:
+    with PROCESS.computes(
+        spec.native.threads, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, strict=strict
+    ):
         yield device
-    finally:
+
+
+class ProcessSettings:
+    """What torch has once for a whole process: threads, determinism, random numbers.
+
+    Trials in threads of a process share it. One that ends changes nothing for those that still compute; the
+    last gives back what was set before the first.
+    """
+
+    def __init__(self) -> None:
+        self._computing = 0
+        self._before = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def computes(
+        self, threads: int, *, benchmark: bool, deterministic: bool, strict: bool = False
+    ) -> Iterator[None]:
+        """Have these settings for as long as the context lasts; 0 threads leaves torch's choice.
+
+        `strict` makes operations beside cuDNN's deterministic, too.
+        """
         with SEEDING:
-            generator.__exit__(None, None, None)
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        cudnn.benchmark, cudnn.deterministic = before_cudnn
+            if not self._computing:
+                self._keep()
+            self._computing += 1
+            torch.set_num_threads(threads or torch.get_num_threads())
+            torch.backends.cudnn.benchmark = benchmark
+            torch.backends.cudnn.deterministic = deterministic
+            if strict:
+                torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            with SEEDING:
+                self._computing -= 1
+                if not self._computing:
+                    self._before.close()
+
+    def _keep(self) -> None:
+        cudnn, back = torch.backends.cudnn, self._before
+        back.enter_context(torch.random.fork_rng())
+        back.callback(torch.set_num_threads, torch.get_num_threads())
+        back.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+        for name in ("benchmark", "deterministic"):
+            back.callback(setattr, cudnn, name, getattr(cudnn, name))
+
+
+PROCESS = ProcessSettings()
+"""Of this process."""

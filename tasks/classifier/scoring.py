@@ -10,7 +10,7 @@ import torch
 from numpy import float32, uint8
 from torch import Tensor
 
-from tasks.changenet.device import device_of
+from tasks.changenet.device import PROCESS, device_of
 from tasks.classifier.network import Classifier
 from tasks.classifier.spec import Native
 
@@ -21,13 +21,9 @@ AT_ONCE = 256
 @contextlib.contextmanager
 def computing(native: Native) -> Iterator[torch.device]:
     """The device, and for as long as the context lasts the threads, that the spec asks for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(native.threads or before)
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            yield device_of(native.device)
-    finally:
-        torch.set_num_threads(before)
+    device = device_of(native.device)
+    with PROCESS.computes(native.threads, benchmark=False, deterministic=True):
+        yield device
 
 
 @torch.inference_mode()
