@@ -1,4 +1,4 @@
-"""A project as files: scripts as they stand in `files/`, the rest from templates.
+"""A project as files: scripts as they stand in `files/` (there a package), the rest from templates.
 
 Every tunable stands in config.yaml. A project holds one task module, as `task.py`, and the modules that its
 scripts import; nothing of this repository.
@@ -165,9 +165,14 @@ def _modules(config: Mapping[str, Any]) -> dict[str, str]:
     while wanted:
         name = wanted.pop(0)
         if name not in texts:
-            texts[name] = (FILES / _source(name, config)).read_text(encoding="utf-8")
+            texts[name] = beside_scripts((FILES / _source(name, config)).read_text(encoding="utf-8"))
             wanted += _modules_of(name, texts[name])
     return texts
+
+
+def beside_scripts(text: str) -> str:
+    """The text of a module without its package: in a project its neighbours lie beside it."""
+    return re.sub(r"^from \.(\w+) import", r"from \1 import", text, flags=re.MULTILINE)
 
 
 def _source(name: str, config: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,10 +18,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
 from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as PillowImage
 
-if TYPE_CHECKING or __package__:  # imported as a part of a package, not beside a script
-    from .data_rows import DataError
-else:
-    from data_rows import DataError
+from .data_rows import DataError
 
 log = logging.getLogger("project")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets import (
     ClassLabel,
@@ -31,33 +31,18 @@ from datasets import (
     load_from_disk,
 )
 
-if TYPE_CHECKING or __package__:  # imported as a part of a package, not beside a script
-    from .data_rows import DataError, first_line
-    from .local_boxes import (
-        SPLITS,
-        LocalData,
-        by_split,
-        coco_files,
-        is_coco,
-        load_coco,
-        load_voc,
-        pictures_in,
-        size_of,
-    )
-else:
-    from data_rows import DataError, first_line
-    from local_boxes import (
-        SPLITS,
-        LocalData,
-        by_split,
-        coco_files,
-        is_coco,
-        load_coco,
-        load_voc,
-        pictures_in,
-        size_of,
-    )
-
+from .data_rows import DataError, first_line
+from .local_boxes import (
+    SPLITS,
+    LocalData,
+    by_split,
+    coco_files,
+    is_coco,
+    load_coco,
+    load_voc,
+    pictures_in,
+    size_of,
+)
 
 FORMATS = ("imagefolder", "coco", "voc", "jsonl", "arrow", "parquet", "csv")
 SEGMENTATION = "segmentation-folder"  # a layout of imagefolder: images/ and masks/

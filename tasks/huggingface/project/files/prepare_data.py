@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import yaml
@@ -37,28 +37,16 @@ from datasets import (
 )
 from datasets.exceptions import DatasetsError
 
-if TYPE_CHECKING or __package__:  # imported as a part of a package, not run as a script
-    from .data_rows import (
-        REQUIRED,
-        DataError,
-        check_rows,
-        described,
-        first_line,
-        normalised,
-        picture_sources,
-        source_of,
-    )
-else:
-    from data_rows import (
-        REQUIRED,
-        DataError,
-        check_rows,
-        described,
-        first_line,
-        normalised,
-        picture_sources,
-        source_of,
-    )
+from .data_rows import (
+    REQUIRED,
+    DataError,
+    check_rows,
+    described,
+    first_line,
+    normalised,
+    picture_sources,
+    source_of,
+)
 
 log = logging.getLogger("project")
 

@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 from tasks.huggingface.project.files import data_rows, local_boxes, local_loaders, prepare_data
 from tasks.huggingface.project.files.data_rows import DataError, shortened
 from tasks.huggingface.project.files.prepare_data import balanced, carved, part_of, prepare
+from tasks.huggingface.project.render import beside_scripts
 from tests.tasks.huggingface import datasets as sets
 
 SCRIPTS = [Path(module.__file__) for module in (prepare_data, data_rows, local_loaders, local_boxes)]
@@ -483,7 +484,7 @@ def test_the_program_runs_alone(tmp_path, name):
     project = tmp_path / "project"
     project.mkdir()
     for script in SCRIPTS:
-        shutil.copy(script, project)
+        (project / script.name).write_text(beside_scripts(script.read_text()))
     wanted = config(tmp_path, writer(tmp_path / "set"), task, **changes)
     wanted.pop("local_data_dir")
     (project / "config.yaml").write_text(yaml.safe_dump(wanted))
