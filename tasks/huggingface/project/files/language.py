@@ -103,6 +103,11 @@ def completed_turns(prompt: Any, completion: Any) -> tuple[list[Message], list[M
     return asked, answered
 
 
+def prompt_text(processor: Any, messages: list[Message]) -> str:
+    """The conversation as the model is given it, so that its reply comes next."""
+    return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
 def rendered(processor: Any, messages: list[Message], first: int = 0) -> tuple[str, list[Span]]:
     """The conversation as the model sees it, and the character span of each of the assistant's replies.
 
@@ -119,7 +124,7 @@ def rendered(processor: Any, messages: list[Message], first: int = 0) -> tuple[s
         if message["role"] != "assistant" or index < first:
             continue
         asked = processor.apply_chat_template(messages[:index], tokenize=False)
-        before = processor.apply_chat_template(messages[:index], tokenize=False, add_generation_prompt=True)
+        before = prompt_text(processor, messages[:index])
         after = processor.apply_chat_template(messages[: index + 1], tokenize=False)
         # What is put before a new reply only (`<think>`) is no part of the conversation. A reply without any
         # character of it shows where it begins.

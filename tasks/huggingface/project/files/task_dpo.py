@@ -10,6 +10,7 @@ from language import (
     learned,
     load_tokenizer,
     padded,
+    prompt_text,
     rendered,
     replies,
     token_scores,
@@ -128,7 +129,7 @@ def sample(
 ) -> tuple[None, None, Any]:
     """Prompt, both replies, and what the model writes."""
     model.eval()
-    prompt = processor.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+    prompt = prompt_text(processor, row["prompt"])
     said = replies(model, processor, [prompt], None, int(config.get("max_new_tokens") or 128))[0]
     return (
         None,

@@ -6,7 +6,7 @@ from typing import Any
 
 import common
 import rewards
-from language import completed_turns, load_tokenizer, replies, trainer_arguments
+from language import completed_turns, load_tokenizer, prompt_text, replies, trainer_arguments
 from lora import base_and_adapter, load_text_model
 
 logger = logging.getLogger("project")
@@ -115,10 +115,7 @@ def evaluate(
 
 def prompts(processor: Any, rows: list[dict[str, Any]]) -> list[str]:
     """What the model is given."""
-    return [
-        processor.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
-        for row in rows
-    ]
+    return [prompt_text(processor, row["prompt"]) for row in rows]
 
 
 def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -18,6 +18,7 @@ from language import (
     learned,
     plain_content,
     prepare_processor,
+    prompt_text,
     rendered,
     replies,
     special_tokens,
@@ -186,9 +187,7 @@ def answers_of(
 ) -> list[str]:
     """What the model writes where the rows have their last reply."""
     asked = [conversation(config, row)[:-1] for row in rows]
-    texts = [
-        processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in asked
-    ]
+    texts = [prompt_text(processor, turns) for turns in asked]
     return replies(model, processor, texts, [images_of(row) for row in rows], max_new_tokens)
 
 

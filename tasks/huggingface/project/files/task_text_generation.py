@@ -13,6 +13,7 @@ from language import (
     load_tokenizer,
     padded,
     plain_content,
+    prompt_text,
     rendered,
     replies,
     text_turns,
@@ -122,7 +123,7 @@ def prompt_of(processor: Any, row: dict[str, Any]) -> str:
         asked = text_turns(up_to_reply(row["messages"]))[:-1]
     else:
         asked = completed_turns(row["prompt"], "")[0]
-    return str(processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    return prompt_text(processor, asked)
 
 
 def reference_of(row: dict[str, Any]) -> str:
