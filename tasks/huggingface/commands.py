@@ -218,13 +218,18 @@ def build_line(config: Mapping[str, Any]) -> str:
     return shlex.join([*words, "."])
 
 
+def has_gpus(config: Mapping[str, Any]) -> bool:
+    """Whether the audit of the host found GPUs, or has not looked yet."""
+    return config.get("gpu_count") != 0
+
+
 def docker_line(command: Command, config: Mapping[str, Any], name: str | None = None) -> str:
     """The line that runs a command in the project's image, for a person inside the project's folder.
 
     With a name the container runs detached and stays, so that its log can be followed.
     """
     words = ["docker", "run", *(["-d", "--name", name] if name else ["--rm"])]
-    words += [] if config.get("gpu_count") == 0 else ["--gpus", "all"]
+    words += ["--gpus", "all"] if has_gpus(config) else []
     words += [f"--shm-size={command.shm_size}"] if command.shm_size else []
     words += ["--entrypoint", "/bin/bash"]
     text = " ".join([shlex.join(words), '--user "$(id -u):$(id -g)"'])

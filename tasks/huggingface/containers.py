@@ -17,7 +17,14 @@ from docker.types import DeviceRequest  # type: ignore[import-untyped]
 
 from blocks.containers.daemon import DOCKER_ERRORS, connected
 from tasks.errors import DeftError, InputError, StageFailed
-from tasks.huggingface.commands import WORKSPACE, Command, container_environment, container_name, image_of
+from tasks.huggingface.commands import (
+    WORKSPACE,
+    Command,
+    container_environment,
+    container_name,
+    has_gpus,
+    image_of,
+)
 from tasks.huggingface.credentials import needed, require
 from tasks.huggingface.images import frozen_matrix
 from tasks.huggingface.runner import (
@@ -151,7 +158,7 @@ class DockerRunner:
         }
         if command.shm_size:
             settings["shm_size"] = command.shm_size
-        if self.gpus and config.get("gpu_count") != 0:
+        if self.gpus and has_gpus(config):
             settings["device_requests"] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
         return settings
 

@@ -12,7 +12,7 @@ from typing import Any
 from tasks.artifacts import now, read_json, write_json
 from tasks.errors import DeftError, StageFailed, listed
 from tasks.huggingface.asking import Question
-from tasks.huggingface.commands import Command, Name, commands_of
+from tasks.huggingface.commands import Command, Name, commands_of, has_gpus
 from tasks.huggingface.compat import runtime_environment
 from tasks.huggingface.progress import Bug
 from tasks.huggingface.recovery import (
@@ -107,7 +107,7 @@ def run_recovering(run: Run, name: Name) -> Outcome:
         command = commands_here(run)[name]
         progress.info("%s: %s", name, " ".join(command.argv()))
         watch = _watch(config) if name == "train" else None
-        on_gpus = run.runner.gpus and config.get("gpu_count") != 0 and name not in WITHOUT_MODEL
+        on_gpus = run.runner.gpus and has_gpus(config) and name not in WITHOUT_MODEL
         with run.turn() if on_gpus else nullcontext():
             outcome = run.runner.run(
                 command, run.project, config, limit_seconds=run.limit_seconds, watch=watch
