@@ -97,7 +97,7 @@ class DockerRuntime(ContainerSettings, Runtime):
                 launcher=Launcher.current(self.air_gapped),
                 schemas=get_current_settings().home / "deft",
                 credentials=self.credentials.environment() if self.credentials else {},
-                labels=_labels(),
+                labels=run_labels(),
             )
             with place_on_the_gpu(self.concurrency_limit if request.gpu else None):
                 return call.run()
@@ -111,7 +111,7 @@ class DockerRuntime(ContainerSettings, Runtime):
         return self.pull == "missing" and not Launcher.current(self.air_gapped).offline
 
 
-def _labels() -> dict[str, str]:
+def run_labels() -> dict[str, str]:
     """Which flow run a container belongs to, for those who must find it."""
     run = flow_run.get_id()
     if run is None:

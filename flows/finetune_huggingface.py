@@ -20,7 +20,7 @@ from prefect.context import FlowRunContext
 from prefect.input import RunInput
 from pydantic import BaseModel, Field, create_model
 
-from blocks.containers.plan import FLOW_RUN_LABEL
+from blocks.docker_runtime import run_labels
 from blocks.gpu_limit import NoPlaceError, place_on_the_gpu
 from blocks.reaping import reap
 from flows.approval import answer_or_fail, open_key
@@ -210,10 +210,8 @@ def _process(python: Path | None, gpus: str) -> Runner:
 
 def _containers(project: Path, gpus: str, user: str | None) -> Runner:
     """Containers have the names of their project: a run that goes on takes the place of what was left."""
-    context = FlowRunContext.get()
-    run = {FLOW_RUN_LABEL: str(context.flow_run.id)} if context and context.flow_run else {}
     name = sha256(str(project).encode()).hexdigest()[:8]
-    return DockerRunner(name, user=user, gpus=gpus == "all", labels=run)
+    return DockerRunner(name, user=user, gpus=gpus == "all", labels=run_labels())
 
 
 @contextmanager
