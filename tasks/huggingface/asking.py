@@ -77,7 +77,7 @@ def approved(project: Path, question: Question, ask: Ask, *, once: bool = True) 
     Raises:
         DeftError: the person said no, or chose what was not offered.
     """
-    known: list[dict[str, Any]] = read_json(project / RECORD) if (project / RECORD).is_file() else []
+    known = _answers_in(project)
     before = [one for one in known if one["digest"] == question.digest and one["once"]]
     if before:
         return Answer.model_validate(before[-1]["answer"])
@@ -121,11 +121,15 @@ def answer_pending(project: Path, ask: Ask) -> None:
 
 def chosen(project: Path, key: str, choice: str) -> bool:
     """Whether a person took this choice at a question whose key begins with `key`."""
-    known = read_json(project / RECORD) if (project / RECORD).is_file() else []
+    known = _answers_in(project)
     return any(str(one["key"]).startswith(key) and one["answer"]["choice"] == choice for one in known)
 
 
 def times_asked(project: Path, key: str) -> int:
     """How often questions whose key begins with `key` were approved."""
-    known = read_json(project / RECORD) if (project / RECORD).is_file() else []
+    known = _answers_in(project)
     return sum(str(one["key"]).startswith(key) for one in known)
+
+
+def _answers_in(project: Path) -> list[dict[str, Any]]:
+    return list(read_json(project / RECORD)) if (project / RECORD).is_file() else []

@@ -33,7 +33,6 @@ class Command(BaseModel):
     """One command: the Python program of the project that it runs, and its surroundings.
 
     Attributes:
-        section: its number in the list; 1 is the build of the image, which is no command of the project.
         arguments: the program and its arguments, relative to the project.
         environment: settings that it needs, none of them secret.
         passed: variables that it gets with the value they have here, by name alone.
@@ -46,7 +45,6 @@ class Command(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
-    section: int
     arguments: tuple[str, ...]
     environment: dict[str, str] = Field(default_factory=dict)
     passed: tuple[str, ...] = HUB
@@ -84,7 +82,7 @@ def container_name(config: Mapping[str, Any], run: str) -> str:
 
 
 def commands_of(config: Mapping[str, Any], runtime: Mapping[str, str] | None = None) -> dict[Name, Command]:
-    """The commands of a project in their order, sections 2 to 9; the build of its image is section 1.
+    """The commands of a project in their order, without the build of its image.
 
     Args:
         config: what `config.yaml` says.
@@ -103,7 +101,6 @@ def commands_of(config: Mapping[str, Any], runtime: Mapping[str, str] | None = N
     every: list[Command] = [
         Command(
             name="prepare",
-            section=2,
             arguments=("prepare_data.py", "--config", "config.yaml", "--force"),
             environment=common,
             log="logs/prepare.log",
@@ -112,7 +109,6 @@ def commands_of(config: Mapping[str, Any], runtime: Mapping[str, str] | None = N
         ),
         Command(
             name="smoke",
-            section=3,
             arguments=("train.py", "--config", "config.yaml", "--smoke", "--max_steps", "1"),
             environment={**common, **ALLOCATOR, "WANDB_MODE": "disabled"},
             log="logs/smoke.log",
@@ -120,17 +116,15 @@ def commands_of(config: Mapping[str, Any], runtime: Mapping[str, str] | None = N
         ),
         Command(
             name="tests",
-            section=3,
             # A native traceback ends with the line by which the playbook knows an error.
             arguments=("-m", "pytest", "-q", "tests", "--tb=native", "--junitxml=reports/tests.xml"),
             environment={**common, **ALLOCATOR, "WANDB_MODE": "disabled"},
             log="logs/tests.log",
             shm_size=shm,
         ),
-        _evaluation("baseline", 4, str(config["model_id"]), "reports/baseline_results.json", common, shm),
+        _evaluation("baseline", str(config["model_id"]), "reports/baseline_results.json", common, shm),
         Command(
             name="train",
-            section=5,
             arguments=("train.py", "--config", "config.yaml", *_steps(config)),
             environment={**common, **ALLOCATOR},
             passed=(*HUB, *MONITORING),
@@ -140,7 +134,6 @@ def commands_of(config: Mapping[str, Any], runtime: Mapping[str, str] | None = N
         ),
         Command(
             name="merge",
-            section=6,
             arguments=(
                 *("merge_lora.py", "--base_model", str(config["model_id"])),
                 *("--adapter", "checkpoints/final", "--output", checkpoint),
@@ -149,10 +142,9 @@ def commands_of(config: Mapping[str, Any], runtime: Mapping[str, str] | None = N
             log="logs/merge.log",
             shm_size=None,
         ),
-        _evaluation("evaluate", 7, checkpoint, "reports/eval_results.json", common, shm),
+        _evaluation("evaluate", checkpoint, "reports/eval_results.json", common, shm),
         Command(
             name="infer",
-            section=8,
             arguments=(
                 *("infer.py", "--config", "config.yaml", "--checkpoint", checkpoint),
                 *("--n_samples", "5", "--output", "reports/inference_samples/"),
@@ -163,7 +155,6 @@ def commands_of(config: Mapping[str, Any], runtime: Mapping[str, str] | None = N
         ),
         Command(
             name="report",
-            section=9,
             arguments=("report.py", "--config", "config.yaml"),
             environment={**common, "MPLCONFIGDIR": ".cache/matplotlib"},
             passed=(),
@@ -191,7 +182,6 @@ def _steps(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _evaluation(
     name: Literal["baseline", "evaluate"],
-    section: int,
     checkpoint: str,
     output: str,
     environment: dict[str, str],
@@ -199,7 +189,6 @@ def _evaluation(
 ) -> Command:
     return Command(
         name=name,
-        section=section,
         arguments=(
             *("run_eval.py", "--config", "config.yaml"),
             *("--checkpoint", checkpoint, "--output", output),

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from tasks.artifacts import now, read_json, write_json
+from tasks.artifacts import log_text, now, write_json
 from tasks.errors import DeftError, StageFailed, listed
 from tasks.huggingface.asking import Question
 from tasks.huggingface.commands import Command, Name, commands_of, has_gpus
@@ -24,7 +24,7 @@ from tasks.huggingface.recovery import (
     struck_out,
     told,
 )
-from tasks.huggingface.results import DONE, lacking
+from tasks.huggingface.results import DONE, commands_done, lacking
 from tasks.huggingface.run import Run
 from tasks.huggingface.runner import Outcome, Watch
 from tasks.huggingface.smoke import Kind, failure_of, history_of_log, share_done, step_entries, watch_training
@@ -89,12 +89,6 @@ def note_done(project: Path, name: str, **facts: Any) -> None:
     write_json(project / DONE, commands_done(project) | {name: {"at": now(), **facts}})
 
 
-def commands_done(project: Path) -> dict[str, Any]:
-    """When each command was done, and how many seconds it took."""
-    file = project / DONE
-    return dict(read_json(file)) if file.is_file() else {}
-
-
 def run_recovering(run: Run, name: Name) -> Outcome:
     """Run a command, and again after the smallest change that the playbook knows for its failure.
 
@@ -121,11 +115,14 @@ def run_recovering(run: Run, name: Name) -> Outcome:
 
 
 def _watch(config: Mapping[str, Any]) -> Watch:
-    method, tenths = str(config.get("training_method") or "sft"), 0
+    method, tenths, judged = str(config.get("training_method") or "sft"), 0, 0
 
     def look(text: str) -> str | None:
-        nonlocal tenths
+        nonlocal tenths, judged
         history, share = _course(text, config)
+        if len(history) == judged:
+            return None  # a progress bar writes far more often than the training
+        judged = len(history)
         done = int(10 * share_done(history, config))
         if done > tenths:
             tenths = done
@@ -184,7 +181,5 @@ def _recover(run: Run, name: Name, failure: tuple[Kind, str], outcome: Outcome) 
 
 def wandb_url(project: Path) -> str | None:
     """The address of the training at Weights & Biases, as its log says; None where it was not online."""
-    log = project / "logs" / "train.log"
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    found = re.findall(r"https://wandb\.ai/\S+/runs/\w+", text)
+    found = re.findall(r"https://wandb\.ai/\S+/runs/\w+", log_text(project / "logs" / "train.log"))
     return str(found[-1]) if found else None

@@ -15,9 +15,12 @@ from tasks.huggingface import preflight
 from tasks.huggingface.commands import commands_of
 from tasks.huggingface.push import missing_in, read_pushed
 from tasks.huggingface.recipe import check_recipe, read_recipe
+from tasks.huggingface.research import SLOTS
 from tasks.huggingface.results import (
     DONE,
+    HARDWARE,
     IMAGE,
+    RECIPE,
     failed_tests,
     lacking,
     read_config,
@@ -33,10 +36,6 @@ SMOKE = Path("meta") / "smoke.json"
 NOTICE_LINE = "# Copyright (c) 2026"
 PROGRAMS = ("prepare_data.py", "train.py", "run_eval.py", "infer.py")
 FILES = ("config.yaml", "Dockerfile", "requirements.txt", ".gitignore", *PROGRAMS)
-SLOTS = (
-    *("model_class", "processor_class", "train_transforms", "eval_transforms", "collator"),
-    *("compute_metrics", "hyperparameters", "load_kwargs"),
-)
 TITLES: dict[Step, str] = {
     1: "qualify",
     2: "audit and image",
@@ -132,14 +131,14 @@ def _qualified(_project: Path, config: Mapping[str, Any]) -> list[str]:
 def _audited(project: Path, config: Mapping[str, Any]) -> list[str]:
     names = ("ngc_image", "gpu_count", "gpu_name", "driver_major", "vram_gb_per_gpu")
     findings = [f"config.yaml: {name} is missing" for name in names if config.get(name) in (None, "")]
-    file = project / "meta" / "hardware.json"
+    file = project / HARDWARE
     if not file.is_file() or not read_json(file).get("hw_rules_walked"):
         findings.append("meta/hardware.json: the rules that look at the hardware were not walked")
     return findings
 
 
 def _researched(project: Path, _config: Mapping[str, Any]) -> list[str]:
-    file = project / "meta" / "recipe.json"
+    file = project / RECIPE
     recipe = read_json(file)
     slots = recipe.get("slots", recipe) if isinstance(recipe, dict) else {}
     findings = []

@@ -25,7 +25,7 @@ LEFT_OUT = Found(
 FIT_SHARE = 0.6
 """Share of a GPU's memory that weights may take before LoRA is recommended (spec hf-finetune 7)."""
 BYTES_PER_PARAMETER = 2
-OPTIMIZER_SHARE = (3, 4)
+OPTIMIZER_SHARE = 3
 """Optimizer and gradients, in multiples of the weights, when all of them are trained."""
 
 
@@ -284,7 +284,7 @@ def fit(parameters: int | None, vram_gb: float, gpu_count: int, *, use_lora: boo
             False, None, None, ("the number of parameters is unknown: whether the model fits is open",)
         )
     weights = BYTES_PER_PARAMETER * parameters
-    training = weights if use_lora else weights * (1 + OPTIMIZER_SHARE[0])
+    training = weights if use_lora else weights * (1 + OPTIMIZER_SHARE)
     if not gpu_count:
         advice = (f"no GPU: {parameters / 1e6:.1f} million parameters are trained on the CPU",)
         return Fit(False, weights / 1e9, training / 1e9, advice)

@@ -9,19 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.huggingface.compat import text_part
-from tasks.huggingface.hub import HubUnreachable, ModelPage, ModelRejected, look_up, refusal
+from tasks.huggingface.hub import ModelPage, ModelRejected, refusal
 from tasks.huggingface.kinds import TASKS, denied, detect_task
-
-__all__ = [
-    "HubUnreachable",
-    "ModelPage",
-    "ModelRejected",
-    "Qualification",
-    "look_up",
-    "model_facts",
-    "qualify",
-    "refusal",
-]
 
 LABELS_SHOWN = 10
 

@@ -52,11 +52,6 @@ class Pick:
         }
         return settings.model_copy(update={"dataset_id": self.id, **needed})
 
-    @property
-    def url(self) -> str:
-        """Its page."""
-        return f"https://huggingface.co/datasets/{self.id}"
-
 
 @cache
 def _known() -> dict[str, list[Pick]]:

@@ -17,6 +17,8 @@ from tasks.errors import InputError, listed
 from tasks.huggingface.commands import Name, checkpoint_of
 
 IMAGE = Path("meta") / "image.json"
+HARDWARE = Path("meta") / "hardware.json"
+RECIPE = Path("meta") / "recipe.json"
 DONE = Path("meta") / "commands.json"
 """When each command was done; and, as `render`, when the files of the project were written."""
 BASELINE = Path("reports") / "baseline_results.json"
@@ -208,6 +210,12 @@ def uploaded_folder(project: Path, config: Mapping[str, Any]) -> Path:
     folder = project / checkpoint_of(config)
     weights_in(folder)
     return folder
+
+
+def commands_done(project: Path) -> dict[str, Any]:
+    """When each command was done, and how many seconds it took."""
+    file = project / DONE
+    return dict(read_json(file)) if file.is_file() else {}
 
 
 def _check_safetensors(file: Path) -> None:

@@ -18,7 +18,7 @@ from tasks.huggingface.pages import Pages
 from tasks.huggingface.progress import Progress
 from tasks.huggingface.project.render import config_of, config_text
 from tasks.huggingface.recovery import change_config
-from tasks.huggingface.results import DONE, read_config
+from tasks.huggingface.results import commands_done, read_config
 from tasks.huggingface.runner import Runner
 from tasks.huggingface.settings import FinetuneSettings
 
@@ -145,6 +145,5 @@ class Run:
     @property
     def _trained(self) -> bool:
         """Whether gate 4 was passed, or, where it is open again, a training is done."""
-        done = self.project / DONE
         passed = any(gate.step == 4 and gate.passed for gate in gates_in(self.project))
-        return passed or (done.is_file() and "train" in read_json(done))
+        return passed or "train" in commands_done(self.project)

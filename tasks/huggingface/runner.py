@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.artifacts import read_json, write_json
+from tasks.artifacts import log_text, read_json, write_json
 from tasks.errors import DeftError, InputError, listed
 from tasks.huggingface.commands import (
     FOLDERS,
@@ -77,7 +77,7 @@ class Outcome(BaseModel):
 
     def text(self) -> str:
         """The output as text."""
-        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+        return log_text(self.log)
 
 
 class Runner(Protocol):

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tasks.errors import InputError
-from tasks.preflight.host import LEAST_DRIVER
+from tasks.preflight.host import LEAST_DISK_GB, LEAST_DRIVER
 from tasks.spec import OptionalPlainPath, SpecModel, explained
 
 Task = Literal[
@@ -33,7 +33,6 @@ LANGUAGE: tuple[Task, ...] = ("image-text-to-text", "text-generation")
 REPOSITORY = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 SPLIT = re.compile(r"\w[\w.-]*(\[\d*%?:\d*%?\])?")
 SHORT_NAME = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*")
-DEFAULT_DISK_GB = 100
 
 
 class FinetuneSettings(SpecModel):
@@ -69,7 +68,7 @@ class FinetuneSettings(SpecModel):
     skip_workarounds: tuple[str, ...] = Field((), description="Ids of compatibility rules not to apply")
     min_driver: int = Field(LEAST_DRIVER, gt=0, description="Least NVIDIA driver that containers get GPUs of")
     min_disk_gb: int = Field(
-        default_factory=lambda: os.environ.get("MIN_DISK_GB") or DEFAULT_DISK_GB,
+        default_factory=lambda: os.environ.get("MIN_DISK_GB") or int(LEAST_DISK_GB),
         validate_default=True,
         gt=0,
         description="Less free disk gives a warning",

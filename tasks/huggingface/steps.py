@@ -13,7 +13,7 @@ from tasks.errors import DeftError, InputError, StageFailed
 from tasks.huggingface import compat, hardware, images, preflight, research
 from tasks.huggingface.asking import Question, chosen, times_asked
 from tasks.huggingface.credentials import needed, require
-from tasks.huggingface.executing import commands_done, commands_here, done_once, note_done, run_recovering
+from tasks.huggingface.executing import commands_here, done_once, note_done, run_recovering
 from tasks.huggingface.gates import SMOKE, Step
 from tasks.huggingface.hub import ModelPage, client_errors, look_up
 from tasks.huggingface.kinds import TASKS
@@ -25,9 +25,9 @@ from tasks.huggingface.push import explained, push
 from tasks.huggingface.recipe import write_recipe
 from tasks.huggingface.recommendations import QUICK_CHECK, advised_rows, offer, recommended, with_access
 from tasks.huggingface.research_page import write_research
-from tasks.huggingface.results import IMAGE
+from tasks.huggingface.results import HARDWARE, IMAGE, RECIPE, commands_done
 from tasks.huggingface.run import Run
-from tasks.huggingface.settings import FinetuneSettings
+from tasks.huggingface.settings import LANGUAGE, FinetuneSettings
 from tasks.huggingface.smoke import read_history, smoke_verdict
 from tasks.reports.markdown import table
 
@@ -36,7 +36,6 @@ progress = logging.getLogger("deft.progress")
 
 MODEL = Path("meta") / "model.json"
 DATASET = Path("meta") / "dataset.json"
-HARDWARE = Path("meta") / "hardware.json"
 OWN_DATA = "my own dataset"
 LOOK_AGAIN = "installed: look again"
 ON_THE_CPU = "train on the CPU"
@@ -267,7 +266,7 @@ def _fit(found: hardware.Audit, model: dict[str, Any], lora: bool) -> hardware.F
 def _lora_chosen(run: Run, fit: hardware.Fit, config: dict[str, Any]) -> bool:
     """Whether LoRA is used: as planned, unless the model does not fit and a person wants LoRA instead."""
     lora = bool(config.get("use_lora"))
-    can = config["task"] in {"image-text-to-text", "text-generation"}
+    can = config["task"] in LANGUAGE
     if not fit.lora_recommended or lora or not can:
         return lora
     question = Question(
@@ -341,7 +340,7 @@ def project_step(run: Run) -> None:
     if not verdict.passed:
         raise StageFailed(f"smoke test {verdict.line()}; see {outcome.log}")
     done_once(run, "tests")
-    recipe = read_json(run.project / "meta" / "recipe.json")
+    recipe = read_json(run.project / RECIPE)
     mapping = config.get("column_mapping") or {}
     columns = [
         mapping.get(name, name) for name in read_json(run.project / DATASET)["columns"] if "." not in name

@@ -9,9 +9,10 @@ import yaml
 
 from tasks.errors import StageFailed
 from tasks.huggingface.asking import Answer, nobody
-from tasks.huggingface.executing import commands_done, done_once, run_recovering, wandb_url
+from tasks.huggingface.executing import done_once, run_recovering, wandb_url
 from tasks.huggingface.project.render import config_of, config_text
 from tasks.huggingface.recovery import change_config
+from tasks.huggingface.results import commands_done
 from tasks.huggingface.run import Run
 from tasks.huggingface.runner import ProcessRunner
 from tasks.huggingface.settings import FinetuneSettings

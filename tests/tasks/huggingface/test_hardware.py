@@ -13,10 +13,11 @@ from tasks.huggingface.compat import versions_here
 from tasks.huggingface.hardware import Audit, Minimum, audit, cuda_of_driver, fit, gpus_in, minimum_of
 from tasks.huggingface.hub import ModelPage
 from tasks.huggingface.pages import Pages
+from tasks.huggingface.results import HARDWARE
 from tasks.huggingface.run import Run
 from tasks.huggingface.runner import ProcessRunner
 from tasks.huggingface.settings import settings_from
-from tasks.huggingface.steps import HARDWARE, MODEL, audit_step
+from tasks.huggingface.steps import MODEL, audit_step
 from tasks.preflight.doctor_docker import said_in_container
 from tasks.preflight.doctor_host import Host
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tasks.huggingface.hub import ModelPage, ModelRejected
-from tasks.huggingface.models import count_parameters, look_up, qualify
+from tasks.huggingface.hub import ModelPage, ModelRejected, look_up
+from tasks.huggingface.models import count_parameters, qualify
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("torch")

@@ -38,7 +38,7 @@ def project(tmp_path):
 
 
 def command(*words, **more):
-    return Command(name="train", section=5, arguments=("train.py", *words), log="logs/train.log", **more)
+    return Command(name="train", arguments=("train.py", *words), log="logs/train.log", **more)
 
 
 def run(project, one, limit=30, watch=None, runner=None):
