@@ -71,13 +71,18 @@ def by_split(files: Iterable[Path], root: Path) -> dict[str, list[Path]]:
 
 def is_coco(path: Path) -> bool:
     """Whether a file is JSON with images, annotations and categories."""
+    return _coco_content(path) is not None
+
+
+def _coco_content(path: Path) -> dict[str, Any] | None:
     if path.suffix != ".json":
-        return False
+        return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return False
-    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+        return None
+    known = isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+    return content if known else None
 
 
 def coco_files(path: Path) -> list[Path]:
@@ -109,12 +114,7 @@ def load_coco(path: Path, polygons: bool = False) -> LocalData:
     Category ids become 0..K-1 in the order of their ids over all files. Boxes without a size are left out,
     images without boxes stay. Categories of the same name get their id behind it.
     """
-    files = (
-        [path] if path.is_file() else (coco_files(path) or [f for f in path.rglob("*.json") if is_coco(f)])
-    )
-    if not files:
-        raise DataError(f"{path}: no annotations.json and no instances_*.json in it")
-    contents = {file: _coco_content(file) for file in files}
+    contents = _coco_contents(path)
     categories: dict[int, str] = {}
     for file, content in contents.items():
         for category in content["categories"]:
@@ -130,16 +130,22 @@ def load_coco(path: Path, polygons: bool = False) -> LocalData:
     ]
     features = _box_features(names, polygons)
     splits = {}
-    for split, members in by_split(files, path).items():
+    for split, members in by_split(contents, path).items():
         rows = [row for file in members for row in _coco_rows(file, contents[file], index, polygons)]
         splits[split] = _rows(rows, features)
     return LocalData(splits, "coco", names)
 
 
-def _coco_content(file: Path) -> dict[str, Any]:
-    if not is_coco(file):
-        raise DataError(f"{file}: not COCO; it must be JSON with images, annotations and categories")
-    return dict(json.loads(file.read_text(encoding="utf-8")))
+def _coco_contents(path: Path) -> dict[Path, dict[str, Any]]:
+    """What the COCO files of a path hold: of those that are named so, else of all that are COCO."""
+    named = [path] if path.is_file() else coco_files(path)
+    parsed = {file: _coco_content(file) for file in named or path.rglob("*.json")}
+    contents = {file: content for file, content in parsed.items() if content is not None}
+    if absent := [file for file in named if file not in contents]:
+        raise DataError(f"{absent[0]}: not COCO; it must be JSON with images, annotations and categories")
+    if not contents:
+        raise DataError(f"{path}: no annotations.json and no instances_*.json in it")
+    return contents
 
 
 def _coco_rows(

@@ -141,10 +141,6 @@ def _is_line_json(path: Path) -> bool:
         return False
 
 
-def _is_line_json_not_coco(path: Path) -> bool:
-    return _is_line_json(path) and not is_coco(path)
-
-
 def _is_segmentation_folder(path: Path) -> bool:
     return (path / "images").is_dir() and (path / "masks").is_dir()
 
@@ -168,8 +164,8 @@ def _table_files(path: Path, suffix: str) -> list[Path]:
 
 
 _FILE_TESTS: list[tuple[str, Callable[[Path], bool]]] = [
-    ("jsonl", _is_line_json_not_coco),
-    ("coco", is_coco),
+    ("coco", is_coco),  # also where it looks like lines of JSON
+    ("jsonl", _is_line_json),
     ("csv", lambda path: path.suffix == ".csv"),
     ("parquet", lambda path: path.suffix == ".parquet"),
 ]
@@ -349,17 +345,17 @@ def _is_path(rows: Dataset, column: str, file: Path) -> bool:
 def _with_pictures(rows: Dataset, name: str, target: str, file: Path) -> Dataset:
     many = not isinstance(rows.features[name], Value)
 
-    def absolute(row: dict[str, Any], number: int) -> dict[str, Any]:
-        places = [file.parent / place for place in (row[name] if many else [row[name]]) if place]
+    def absolute(value: Any, number: int) -> str | list[str]:
+        places = [file.parent / place for place in (value if many else [value]) if place]
         absent = next((place for place in places if not place.is_file()), None)
         if absent is not None or not places:
             raise DataError(
                 f"{file}, row {number + 1}, column {name}: no image {absent or '(empty)'}; check it"
             )
-        return {target: [str(place) for place in places] if many else str(places[0])}
+        return [str(place) for place in places] if many else str(places[0])
 
     # The paths are resolved before the cast: an image opens its path from the folder of the process.
-    columns = {target: [absolute({name: value}, number)[target] for number, value in enumerate(rows[name])]}
+    columns = {target: [absolute(value, number) for number, value in enumerate(rows[name])]}
     kind = Sequence(Image()) if many else Image()
     images = Dataset.from_dict(columns, features=Features({target: kind}))
     rest = rows.remove_columns([column for column in {name, target} if column in rows.column_names])
