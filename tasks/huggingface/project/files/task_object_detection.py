@@ -120,15 +120,9 @@ def collator(config: dict[str, Any], processor: Any, *, masked: bool = True) -> 
 
 
 def _padded(masked: bool, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    height, width = (max(row["pixel_values"].shape[side] for row in rows) for side in (1, 2))
-    pixels = torch.zeros(len(rows), rows[0]["pixel_values"].shape[0], height, width)
-    mask = torch.zeros(len(rows), height, width, dtype=torch.long)
-    for number, row in enumerate(rows):
-        _, h, w = row["pixel_values"].shape
-        pixels[number, :, :h, :w] = row["pixel_values"]
-        mask[number, :h, :w] = 1
-    labels = [row["labels"] if masked else _in_frame(row, height, width) for row in rows]
-    batch: dict[str, Any] = {"pixel_values": pixels, "labels": labels}
+    pixels, mask = vision.framed(rows)
+    labels = [row["labels"] if masked else _in_frame(row, *mask.shape[1:]) for row in rows]
+    batch: dict[str, Any] = {"pixel_values": pixels.float(), "labels": labels}
     return batch | ({"pixel_mask": mask} if masked else {})
 
 

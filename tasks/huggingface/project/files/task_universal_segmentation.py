@@ -23,16 +23,25 @@ load_processor, load_model = vision.load_processor, vision.load_model
 
 Segments = tuple[list[np.ndarray], list[int]]
 """Masks (height, width, of booleans), and the class of each."""
+Drawn = list[tuple[np.ndarray, int, int]]
+"""Each mask with its class, and whether it is a crowd's."""
 
 
 def segments_of(row: dict[str, Any], crowd: bool = False) -> Segments:
     """The objects, or the crowds, of a row; no empty masks."""
-    drawn = _of_map(row) if row.get("segments_info") is not None else _of_outlines(row)
+    return _kept(_drawn(row), crowd)
+
+
+def _drawn(row: dict[str, Any]) -> Drawn:
+    return _of_map(row) if row.get("segments_info") is not None else _of_outlines(row)
+
+
+def _kept(drawn: Drawn, crowd: bool) -> Segments:
     kept = [(mask, k) for mask, k, many in drawn if bool(many) == crowd and mask.any()]
     return [mask for mask, _ in kept], [int(k) for _, k in kept]
 
 
-def _of_map(row: dict[str, Any]) -> list[tuple[np.ndarray, int, int]]:
+def _of_map(row: dict[str, Any]) -> Drawn:
     ids = np.asarray(row["annotation"]).astype(np.int64)
     if ids.ndim == 3:  # COCO writes an id in three bytes
         ids = ids[..., 0] + 256 * ids[..., 1] + 256**2 * ids[..., 2]
@@ -42,7 +51,7 @@ def _of_map(row: dict[str, Any]) -> list[tuple[np.ndarray, int, int]]:
     return [(ids == one["id"], one["category_id"], one.get("iscrowd") or 0) for one in listed]
 
 
-def _of_outlines(row: dict[str, Any]) -> list[tuple[np.ndarray, int, int]]:
+def _of_outlines(row: dict[str, Any]) -> Drawn:
     objects, size = row["objects"], row["image"].size
     classes = objects["category_id"]
     crowds = objects.get("iscrowd") or [0] * len(classes)
@@ -91,15 +100,11 @@ def collator(config: dict[str, Any], processor: Any) -> Any:
 
 
 def _padded(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    height, width = (max(row["pixel_values"].shape[side] for row in rows) for side in (1, 2))
-
-    def to_frame(values: torch.Tensor) -> torch.Tensor:
-        return functional.pad(values, (0, width - values.shape[2], 0, height - values.shape[1]))
-
+    pixels, mask = vision.framed(rows)
     return {
-        "pixel_values": torch.stack([to_frame(row["pixel_values"]) for row in rows]),
-        "pixel_mask": torch.stack([to_frame(torch.ones_like(r["pixel_values"][:1])).long()[0] for r in rows]),
-        "mask_labels": [to_frame(row["mask_labels"]) for row in rows],
+        "pixel_values": pixels,
+        "pixel_mask": mask,
+        "mask_labels": [vision.to_frame(row["mask_labels"], *mask.shape[1:]) for row in rows],
         "class_labels": [row["class_labels"] for row in rows],
     }
 
@@ -114,10 +119,10 @@ def evaluate(
     truth, found, done = [], [], 0
     quality = np.zeros((model.config.num_labels, 4))
     for (row,) in common.batches(rows, 1, limit):
-        masks, classes = segments_of(row)
+        drawn = _drawn(row)
+        (masks, classes), crowds = _kept(drawn, False), _kept(drawn, True)
         outputs, size = _outputs(model, processor, row)
         truth += coco.masks_as_annotations(done, masks, classes)
-        crowds = segments_of(row, crowd=True)
         truth += coco.masks_as_annotations(done, *crowds, crowd=True)
         found += coco.masks_as_results(
             done, *_instances(processor, outputs, size, options.get("threshold", 0.0))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image, ImageDraw, ImageEnhance
+from torch.nn import functional
 
 import common
 from data_rows import label_names
@@ -119,6 +120,20 @@ def captioned(image: Image.Image, text: str, right: bool) -> Image.Image:
     page.paste(image, (0, 0))
     ImageDraw.Draw(page).text((6, image.height + 5), text, fill="white")
     return page
+
+
+def framed(rows: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `pixel_values` padded to the largest height and width, and a mask of ones where picture is."""
+    pictures = [row["pixel_values"] for row in rows]
+    height, width = (max(picture.shape[side] for picture in pictures) for side in (1, 2))
+    ones = [torch.ones(1, *picture.shape[1:], dtype=torch.long) for picture in pictures]
+    pixels = torch.stack([to_frame(picture, height, width) for picture in pictures])
+    return pixels, torch.stack([to_frame(one, height, width)[0] for one in ones])
+
+
+def to_frame(values: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Layers (n, h, w) with zeros below and to the right, up to `height` and `width`."""
+    return functional.pad(values, (0, width - values.shape[2], 0, height - values.shape[1]))
 
 
 def stacked(config: dict[str, Any], processor: Any) -> Any:
