@@ -5,7 +5,6 @@ Rows: `image` (or `images`) with `messages`, with `question` and `answer` / `ans
 tokens no longer fits its pixels.
 """
 
-import logging
 from collections import Counter
 from typing import Any
 
@@ -27,8 +26,6 @@ from language import (
     vqa_accuracy,
 )
 from lora import load_language_model
-
-logger = logging.getLogger("project")
 
 CAPTION_REQUEST = "Describe the image."
 IMAGE = {"type": "image"}
