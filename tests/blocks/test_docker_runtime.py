@@ -25,6 +25,7 @@ from blocks.docker_runtime import DockerRuntime
 from blocks.reaping import reap
 from blocks.runtime import ActionRequest
 from blocks.versions import DATA_SERVICES, NATIVE, image_uri
+from tests.blocks.conftest import LIMIT
 
 TOKEN = "open-sesame-7"  # noqa: S105 - a planted one
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
@@ -546,14 +547,10 @@ class TestInsideAFlow:
         assert one() == 0
 
     @pytest.mark.slow
+    @pytest.mark.usefixtures("one_place")
     def test_two_that_compute_on_the_gpu_take_turns(self, runtime, asked, folder):
         from prefect import flow, task
-        from prefect.client.orchestration import get_client
-        from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
-        with get_client(sync_client=True) as client:
-            limit = GlobalConcurrencyLimitCreate(name="deft-test-gpu", limit=1)
-            client._client.post("/v2/concurrency_limits/", json=limit.model_dump(mode="json"))
         body = """
         import pathlib, sys, time
         begun = time.time()
@@ -564,7 +561,7 @@ class TestInsideAFlow:
         requests = [asked(body, name=name, gpu=True) for name in "ab"]
         for request in requests:
             request.argv.append(str(folder / "out" / request.log_file.stem))
-        own = runtime(concurrency_limit="deft-test-gpu")
+        own = runtime(concurrency_limit=LIMIT)
         stage = task(lambda request: own.run(request).error, name="stage")
 
         @flow

@@ -4,22 +4,10 @@ import time
 
 import pytest
 from prefect import flow, task
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
 from blocks import gpu_limit
 from blocks.gpu_limit import NoPlaceError, place_on_the_gpu
-
-LIMIT = "deft-test-place"
-
-
-@pytest.fixture
-def one_place(prefect_server):
-    with get_client(sync_client=True) as client:
-        limit = GlobalConcurrencyLimitCreate(name=LIMIT, limit=1)
-        client._client.post("/v2/concurrency_limits/", json=limit.model_dump(mode="json"))
-        yield lambda: client.read_global_concurrency_limit_by_name(LIMIT).active_slots
-        client.delete_global_concurrency_limit_by_name(LIMIT)
+from tests.blocks.conftest import LIMIT
 
 
 @task
