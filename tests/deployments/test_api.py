@@ -16,6 +16,7 @@ from deployments.api import DeftClient
 from deployments.connection import Connection, ServerAway, reason
 from deployments.watch import WaitedTooLong
 from tasks.errors import DeftError, InputError
+from tests.serving import serving
 
 AUTH = "deft:pass-word:1"
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -422,12 +423,10 @@ def scripted():
             pass
 
     own = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=own.serve_forever, daemon=True).start()
     own.script, own.asked = script, asked
     own.url = f"http://127.0.0.1:{own.server_address[1]}/api"
-    yield own
-    own.shutdown()
-    own.server_close()
+    with serving(own):
+        yield own
 
 
 def test_busy_server_is_asked_again_after_the_pause_it_wants(scripted):

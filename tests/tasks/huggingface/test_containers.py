@@ -3,12 +3,12 @@
 import base64
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
 from tasks.errors import InputError, StageFailed
 from tasks.huggingface.containers import build_image
+from tests.serving import serving
 from tests.tasks.huggingface.finished_project import CONFIG
 
 REFUSAL = "unauthorized: authentication required"
@@ -49,12 +49,10 @@ def engine(tmp_path, monkeypatch):
     old = base64.b64encode(b"$oauthtoken:expired").decode()
     (tmp_path / "config.json").write_text(json.dumps({"auths": {"nvcr.io": {"auth": old}}}))
     monkeypatch.delenv("NGC_KEY", raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Engine) as server:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Engine)) as server:
         server.logins, server.error = [], REFUSAL
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
-        Thread(target=server.serve_forever, daemon=True).start()
         yield server
-        server.shutdown()
 
 
 def test_a_registry_that_refuses_is_asked_again_with_the_key(engine, tmp_path, monkeypatch):

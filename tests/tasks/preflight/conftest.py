@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,6 +15,7 @@ from tasks.preflight.execution import CHECK_MODULES
 from tasks.preflight.look import Look
 from tasks.preflight.registry import Answer, checks_for
 from tasks.preflight.subject import LoopPhase, SpaceRow, Subject, SweepPhase
+from tests.serving import serving
 
 assert CHECK_MODULES  # importing them has registered their checks
 
@@ -196,10 +196,5 @@ class _Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def fake_docker():
-    server = FakeDocker()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(FakeDocker()) as server:
+        yield server

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ from tasks.preflight import doctor_docker, doctor_host, doctor_machine, hardware
 from tasks.preflight.doctor import CHECKS, Report, examine, for_native, verdict, write_report
 from tasks.preflight.doctor_docker import judged
 from tasks.preflight.doctor_host import IMAGES, Host
+from tests.serving import serving
 
 NOTHING = {"PATH": "/nowhere", "DOCKER_HOST": "tcp://127.0.0.1:9"}
 GOOD = {
@@ -365,15 +365,11 @@ def api(tmp_path):
     """A stand-in for the API of a Prefect server, and a host that is told of it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Api)
     server.answers = {}
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     url = f"http://127.0.0.1:{server.server_port}/api"
-    yield SimpleNamespace(
-        answers=server.answers, host=Host(workspace=tmp_path, environment=NOTHING, api_url=url)
-    )
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(server):
+        yield SimpleNamespace(
+            answers=server.answers, host=Host(workspace=tmp_path, environment=NOTHING, api_url=url)
+        )
 
 
 def deployment(number, *, active=True, paused=False):
