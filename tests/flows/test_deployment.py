@@ -6,10 +6,10 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
-from prefect.runner import Runner
 
 from flows import FLOWS
 from flows.gap_analysis_vlm_bcq import gap_analysis_vlm_bcq
+from tests.flows.running import reached, served_run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -20,19 +20,8 @@ def test_flow_runs_from_a_deployment(tmp_path):
     parameters = {"predictions_json": str(predictions), "results_dir": str(tmp_path / "out")}
 
     async def start_and_wait():
-        runner = Runner(name="test", query_seconds=1)
-        async with get_client() as client:
-            deployment_id = await runner.aadd_flow(gap_analysis_vlm_bcq, name="test")
-            run = await client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
-            serving = asyncio.create_task(runner.start())
-            for _ in range(120):
-                await asyncio.sleep(0.5)
-                run = await client.read_flow_run(run.id)
-                if run.state.is_final():
-                    break
-            await runner.astop()
-            await serving
-            return run.state
+        async with get_client() as client, served_run(client, gap_analysis_vlm_bcq, parameters) as run_id:
+            return await reached(client, run_id, looks=120)
 
     state = asyncio.run(start_and_wait())
     assert state.is_completed(), state

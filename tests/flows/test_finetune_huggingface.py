@@ -17,15 +17,14 @@ from PIL import Image
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter
-from prefect.runner import Runner
 
 from flows.finetune_huggingface import asking, finetune_huggingface, form_of, gpu_turn
 from tasks.errors import DeftError, InputError, StageFailed
 from tasks.huggingface.asking import Answer, Question, answer_pending, approved, nobody
 from tasks.huggingface.recovery import change_config
 from tests.answering import answering
-from tests.tasks.huggingface.conftest import tiny_models, tiny_vit  # noqa: F401
-from tests.tasks.huggingface.loopback_hub import loopback_hub
+from tests.flows.running import reached, served_run
+from tests.tasks.huggingface.conftest import hub, tiny_models, tiny_vit  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 needs_torch = pytest.mark.skipif(
@@ -111,12 +110,6 @@ def screws(folder, each=24):
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(file)
     return folder
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    with loopback_hub(monkeypatch) as hub:
-        yield hub
 
 
 @pytest.fixture
@@ -218,32 +211,27 @@ def test_a_suspended_run_of_a_deployment_goes_on_where_it_asked(asked_for, tmp_p
     given = asked_for | {"place": "process", "overrides": OVERRIDES, "python": str(python)}
     given["skip_baseline"] = True
 
-    async def reached(client, run_id, name, before=None):
-        for _ in range(600):
-            state = (await client.read_flow_run(run_id)).state
-            if state.is_final() or (state.name == name and state.state_details.run_input_keyset != before):
-                break
-            await asyncio.sleep(0.5)
+    async def named(client, run_id, name, before=None):
+        state = await reached(
+            client,
+            run_id,
+            lambda state: state.name == name and state.state_details.run_input_keyset != before,
+        )
         assert state.name == name, state
         return state.state_details.run_input_keyset
 
     async def all_of_it():
-        runner = Runner(name="test", query_seconds=1)
         async with get_client() as client:
-            deployment = await runner.aadd_flow(finetune_huggingface, name="test")
-            run = await client.create_flow_run_from_deployment(deployment, parameters=given)
-            serving = asyncio.create_task(runner.start())
-            question = await reached(client, run.id, "Suspended")
-            before = (project / "meta/gates.json").read_text()
-            await client.resume_flow_run(run.id, run_input={"approve": True})
-            await reached(client, run.id, "Suspended", question)
-            assert (project / "meta/gates.json").read_text() == before, "no step is done again"
-            python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-            await client.resume_flow_run(run.id, run_input={"approve": True, "note": "installed"})
-            await reached(client, run.id, "Completed")
-            await runner.astop()
-            await serving
-            logs = await client.read_logs(LogFilter(flow_run_id={"any_": [run.id]}), limit=200)
+            async with served_run(client, finetune_huggingface, given) as run_id:
+                question = await named(client, run_id, "Suspended")
+                before = (project / "meta/gates.json").read_text()
+                await client.resume_flow_run(run_id, run_input={"approve": True})
+                await named(client, run_id, "Suspended", question)
+                assert (project / "meta/gates.json").read_text() == before, "no step is done again"
+                python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+                await client.resume_flow_run(run_id, run_input={"approve": True, "note": "installed"})
+                await named(client, run_id, "Completed")
+            logs = await client.read_logs(LogFilter(flow_run_id={"any_": [run_id]}), limit=200)
             return [one.message for one in logs]
 
     said = asyncio.run(all_of_it())

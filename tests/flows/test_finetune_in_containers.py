@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 
@@ -28,6 +27,7 @@ from tasks.huggingface.runner import RUNNING
 from tasks.huggingface.settings import settings_from
 from tasks.huggingface.steps import ON_THE_CPU, audit_step, qualify_step
 from tasks.preflight.doctor_docker import SOCKET
+from tests.flows.running import reached, served_run
 from tests.flows.test_finetune_huggingface import (  # noqa: F401
     OVERRIDES,
     asked_for,
@@ -76,26 +76,19 @@ def cancelled_in_its_first_container(given, engine):
     """A run of a deployment that is cancelled when its first container runs; gives its labels."""
 
     async def all_of_it():
-        runner = Runner(name="test", query_seconds=1)
-        async with get_client() as client:
-            deployment = await runner.aadd_flow(finetune_huggingface, name="cancelled")
-            run = await client.create_flow_run_from_deployment(deployment, parameters=given)
-            serving = asyncio.create_task(runner.start())
+        async with (
+            get_client() as client,
+            served_run(client, finetune_huggingface, given, name="cancelled") as run_id,
+        ):
             for _ in range(600):
                 if found := await asyncio.to_thread(containers, engine):
                     break
-                assert not (await client.read_flow_run(run.id)).state.is_final()
+                assert not (await client.read_flow_run(run_id)).state.is_final()
                 await asyncio.sleep(0.2)
-            await client.set_flow_run_state(run.id, Cancelling(), force=True)
-            for _ in range(300):
-                state = (await client.read_flow_run(run.id)).state
-                if state.is_final():
-                    break
-                await asyncio.sleep(0.2)
-            await runner.astop()
-            await serving
+            await client.set_flow_run_state(run_id, Cancelling(), force=True)
+            state = await reached(client, run_id, looks=120)
         assert state.name == "Cancelled", state
-        assert found[0].labels["deft.flow-run-id"] == str(run.id)
+        assert found[0].labels["deft.flow-run-id"] == str(run_id)
 
     asyncio.run(all_of_it())
 

@@ -1,10 +1,11 @@
-"""Tiny models, made and saved by the tests: each is built when a test first asks for it."""
+"""Tiny models, made and saved by the tests: each is built when a test first asks for it; and a hub."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.tasks.huggingface.loopback_hub import loopback_hub
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -134,7 +135,8 @@ def tiny_glpn(tiny_models):
     return saved(tiny_models / "glpn", GLPNForDepthEstimation(config), GLPNImageProcessor(size_divisor=32))
 
 
-@pytest.fixture(scope="session")
-def project_python():
-    """The interpreter that runs the scripts of a rendered project."""
-    return sys.executable
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub of the test's own that takes pushes."""
+    with loopback_hub(monkeypatch) as hub:
+        yield hub

@@ -8,16 +8,10 @@ from tasks.huggingface import push as pushing
 from tasks.huggingface.results import read_config
 from tests.tasks.huggingface import language_models as tiny
 from tests.tasks.huggingface.finished_project import finished_project
-from tests.tasks.huggingface.loopback_hub import TOKEN, loopback_hub
+from tests.tasks.huggingface.loopback_hub import TOKEN
 
 pytest.importorskip("huggingface_hub")
 REPOSITORY = "anna/tiny-vit-screws-finetuned"
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    with loopback_hub(monkeypatch) as hub:
-        yield hub
 
 
 @pytest.fixture
